@@ -1,0 +1,81 @@
+"""Torch ops for video diffusion: scans, convolutions, norms and attention over the frames.
+
+Each op is a folder: ``api.py`` (signature, meaning, checks), ``reference.py`` (the specification
+in plain torch), ``native.py`` (C++ and CUDA), ``triton.py``, ``peer.py`` and a README.
+"""
+
+from ._backends import REFERENCE, native_backend, peer_backend, triton_backend
+from ._dispatch import (
+    BackendError,
+    available_backends,
+    check_process_backend,
+    register,
+    use_backend,
+)
+from .bidirectional_selective_scan import bidirectional_selective_scan
+from .causal_conv1d import causal_conv1d
+from .geglu import geglu
+from .group_norm_silu import group_norm_silu
+from .selective_scan import selective_scan
+from .ssd_scan import ssd_scan
+from .temporal_attention import temporal_attention
+from .temporal_conv import temporal_conv
+
+__all__ = [
+    "BackendError",
+    "available_backends",
+    "bidirectional_selective_scan",
+    "causal_conv1d",
+    "geglu",
+    "group_norm_silu",
+    "selective_scan",
+    "ssd_scan",
+    "temporal_attention",
+    "temporal_conv",
+    "use_backend",
+]
+
+# in order of preference: each op's README has the measurements
+register(
+    "selective_scan",
+    native=native_backend("selective_scan"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+    mamba_ssm=peer_backend("mamba_ssm", "mamba-ssm"),
+)
+register(
+    "bidirectional_selective_scan",
+    native=native_backend("bidirectional_selective_scan"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+)
+register(
+    "ssd_scan",
+    native=native_backend("ssd_scan"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+    mamba_ssm=peer_backend("mamba_ssm", "mamba-ssm"),
+)
+register(
+    "causal_conv1d",
+    native=native_backend("causal_conv1d"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+    causal_conv1d=peer_backend("causal_conv1d", "causal-conv1d"),
+)
+register(
+    "group_norm_silu",
+    native=native_backend("group_norm_silu"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+)
+register(
+    "temporal_attention",
+    native=native_backend("temporal_attention"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+    xformers=peer_backend("xformers", "xformers"),
+)
+register("temporal_conv", native=native_backend("temporal_conv"), reference=REFERENCE)
+register("geglu", native=native_backend("geglu"), triton=triton_backend(), reference=REFERENCE)
+check_process_backend()

@@ -1,0 +1,39 @@
+"""What each kind of backend can serve on this machine, and why not."""
+
+import importlib.util
+import os
+
+import torch
+
+from ._dispatch import Backend
+from ._library import native_off
+
+_CPU = frozenset({torch.float32, torch.bfloat16, torch.float64})
+_GPU = frozenset({torch.float32, torch.bfloat16, torch.float16})
+
+REFERENCE = Backend({d: _CPU | _GPU for d in ("cpu", "cuda", "mps", "xpu", "meta")}, {})
+
+# Triton decides at decoration whether it interprets; the variable is Triton's own
+TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def native_backend(op: str) -> Backend:
+    """Return the native backend of ``op``: C++ on CPU tensors, CUDA C++ on GPU tensors."""
+    return Backend({"cpu": _CPU, "cuda": _GPU}, native_off(f"{op}_forward"))
+
+
+def triton_backend() -> Backend:
+    """Return the Triton backend of an op: GPU tensors, and CPU tensors under the interpreter."""
+    dtypes = {"cuda": _GPU, "cpu": _GPU} if TRITON_INTERPRETED else {"cuda": _GPU}
+    if importlib.util.find_spec("triton") is not None:
+        return Backend(dtypes, {})
+    missing = "triton is not installed: `pip install triton` (a CUDA build of torch brings it)"
+    return Backend(dtypes, dict.fromkeys(dtypes, missing))
+
+
+def peer_backend(module: str, distribution: str) -> Backend:
+    """Return the backend of a peer library: GPU tensors, and only when asked for by name."""
+    off = {}
+    if importlib.util.find_spec(module) is None:
+        off["cuda"] = f"{distribution} is not installed: `pip install {distribution}`"
+    return Backend({"cuda": _GPU}, off, automatic=False)

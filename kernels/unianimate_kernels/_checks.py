@@ -1,0 +1,97 @@
+"""What every op asks of its arguments, said in one sentence each."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def expect_activations(op: str, tensors: Mapping[str, Tensor | None]) -> None:
+    """Check that the activations are floating, share dtype and device and have unit last stride.
+
+    The first entry sets the dtype and device the others must have; None entries are skipped.
+
+    Raises:
+        TypeError: not a tensor, not floating point, or mixed dtypes.
+        ValueError: mixed devices, or a last axis whose stride is not 1.
+    """
+    first_name, first = next(iter(tensors.items()))
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+        assert first is not None
+        if tensor.dtype not in FLOATING:
+            raise TypeError(
+                f"{op}: {name} must be float32, bfloat16, float16 or float64, got {tensor.dtype}"
+            )
+        if tensor.dtype != first.dtype:
+            raise TypeError(
+                f"{op}: {name} is {tensor.dtype} and {first_name} is {first.dtype}; "
+                f"give both the same dtype"
+            )
+        expect_device(op, name, tensor, first_name, first)
+        expect_unit_stride(op, name, tensor)
+
+
+def expect_parameters(
+    op: str, x: Tensor, tensors: Mapping[str, Tensor | None], x_name: str = "x"
+) -> None:
+    """Check that decays, their biases and states are float32 (float64 beside a float64 ``x``).
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: on another device than ``x``.
+    """
+    wanted = torch.float64 if x.dtype == torch.float64 else torch.float32
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+        if tensor.dtype != wanted:
+            raise TypeError(
+                f"{op}: {name} must be {wanted} beside {x_name} of {x.dtype}, got {tensor.dtype}"
+            )
+        expect_device(op, name, tensor, x_name, x)
+
+
+def expect_device(op: str, name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
+    """Check that ``tensor`` is where ``first`` is."""
+    if tensor.device != first.device:
+        raise ValueError(
+            f"{op}: {name} is on {tensor.device} and {first_name} on {first.device}; "
+            f"move one of them"
+        )
+
+
+def expect_unit_stride(op: str, name: str, tensor: Tensor) -> None:
+    """Check that the last axis is dense; every other stride is free."""
+    if tensor.dim() and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        raise ValueError(
+            f"{op}: the last axis of {name} must have stride 1, got strides "
+            f"{tuple(tensor.stride())}; keep channels last in memory or call .contiguous()"
+        )
+
+
+def expect_rank(op: str, name: str, tensor: Tensor, axes: str) -> None:
+    """Check the number of axes; ``axes`` names them for the message, as in "(B, F, S, D)"."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.dim() != axes.count(",") + 1:
+        raise ValueError(f"{op}: {name} must be {axes}, got shape {tuple(tensor.shape)}")
+
+
+def expect_shape(op: str, name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Check the shape of an argument that may be None."""
+    if tensor is not None and tuple(tensor.shape) != shape:
+        raise ValueError(f"{op}: {name} must have shape {shape}, got {tuple(tensor.shape)}")
+
+
+def expect_not_empty(op: str, name: str, tensor: Tensor) -> None:
+    """Check that no axis is empty: an op over no frames has no meaning."""
+    if 0 in tensor.shape:
+        raise ValueError(f"{op}: {name} has an empty axis, its shape is {tuple(tensor.shape)}")

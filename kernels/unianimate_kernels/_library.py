@@ -1,0 +1,146 @@
+"""Find, load and call the native library: a torch-free C ABI reached by ctypes.
+
+``setup.py`` builds ``libunianimate_kernels.so`` beside this file and leaves ``_build.json``, which
+says what was built and why something was not. An entry point ``NAME`` is exported once for each
+instruction set of the CPU (``NAME_avx512``, ``NAME_avx2``, ``NAME_generic``) and as ``NAME_cuda``.
+"""
+
+import ctypes
+import json
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+_ABI_VERSION = 1
+_FOLDER = Path(__file__).parent
+_PATH = _FOLDER / "libunianimate_kernels.so"
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2, torch.float16: 3}
+_MAX_AXES = 4
+
+
+class Array(ctypes.Structure):
+    """``ua_array``: a pointer and the element strides of every axis but the last, which is dense."""
+
+    _fields_: ClassVar = [("data", ctypes.c_void_p), ("stride", ctypes.c_int64 * _MAX_AXES)]
+
+
+class Arguments(ctypes.Structure):
+    """``ua_call``, the head of every argument block; an op appends its own fields."""
+
+    _fields_: ClassVar = [
+        ("size", ctypes.c_int64),
+        ("dtype", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("device", ctypes.c_int64),
+        ("stream", ctypes.c_void_p),
+    ]
+
+
+def array(tensor: Tensor | None) -> Array:
+    """Describe an activation for the library; None and an empty tensor become a null pointer."""
+    if tensor is None or tensor.numel() == 0:
+        return Array()
+    return Array(tensor.data_ptr(), (ctypes.c_int64 * _MAX_AXES)(*tensor.stride()[:-1]))
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Return the address of a contiguous tensor, or None for None and an empty tensor."""
+    return None if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
+
+
+def call(entry: str, arguments: Arguments, like: Tensor) -> None:
+    """Run ``entry`` on the device of ``like``, in its dtype and on torch's current stream.
+
+    Raises:
+        RuntimeError: the library refused; the message is its own, headed by the entry's name.
+    """
+    arguments.size = ctypes.sizeof(arguments)
+    arguments.dtype = _DTYPES[like.dtype]
+    if like.device.type == "cuda":
+        arguments.device = like.device.index
+        arguments.stream = torch.cuda.current_stream(like.device).cuda_stream
+        function = _function(f"{entry}_cuda")
+    else:
+        arguments.threads = torch.get_num_threads()
+        function = _function(f"{entry}_{cpu_level}")
+    message = function(ctypes.byref(arguments))
+    if message is not None:
+        raise RuntimeError(f"{entry}: {message.decode()}")
+
+
+def _function(symbol: str) -> Any:
+    function = _functions.get(symbol)
+    if function is None:
+        function = getattr(library, symbol)
+        function.argtypes = [ctypes.c_void_p]
+        function.restype = ctypes.c_char_p
+        _functions[symbol] = function
+    return function
+
+
+def has(entry: str, suffix: str) -> bool:
+    """Say whether the library exports ``entry`` for an instruction set or for ``"cuda"``."""
+    return library is not None and hasattr(library, f"{entry}_{suffix}")
+
+
+def native_off(entry: str) -> dict[str, str]:
+    """Return device type -> why the native library does not serve ``entry`` there."""
+    off = {}
+    if cpu_off is not None:
+        off["cpu"] = cpu_off
+    elif not has(entry, cpu_level):
+        off["cpu"] = f"the library has no {cpu_level} form of {entry}: reinstall the package"
+    if cuda_off is not None:
+        off["cuda"] = cuda_off
+    elif not has(entry, "cuda"):
+        off["cuda"] = "this op has no CUDA C++ form; its GPU backend is triton"
+    return off
+
+
+def build_report() -> dict[str, Any]:
+    """Return what ``setup.py`` wrote about the build; empty if the package was never built."""
+    path = _FOLDER / "_build.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _load() -> tuple[ctypes.CDLL | None, str, str | None, str | None]:
+    """Return the library, the instruction set in use, why the CPU is off and why CUDA is off."""
+    report = build_report()
+    if not _PATH.is_file():
+        reason = report.get("cpu") or "it was never built: run `pip install .` in the source folder"
+        return None, "", reason, report.get("cuda") or reason
+    try:
+        found = ctypes.CDLL(str(_PATH))
+    except OSError as error:
+        reason = f"the library does not load ({error}): reinstall the package"
+        return None, "", reason, reason
+    found.ua_abi_version.restype = ctypes.c_int64
+    version = found.ua_abi_version()
+    if version != _ABI_VERSION:
+        reason = f"the library has ABI {version}, wanted {_ABI_VERSION}: reinstall the package"
+        return None, "", reason, reason
+    _share_thread_pool(found)
+    found.ua_cpu_level.restype = ctypes.c_char_p
+    level = (found.ua_cpu_level() or b"").decode()
+    cpu = None if level else "this CPU has no AVX2, which the library was built for"
+    return found, level, cpu, report.get("cuda")
+
+
+def _share_thread_pool(found: ctypes.CDLL) -> None:
+    """Let the library fork on the OpenMP threads torch already has, not on a second pool."""
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        return
+    pattern = r"/\S*(?:libgomp|libiomp5|libomp)[^/\s]*\.so\S*"
+    for path in dict.fromkeys(re.findall(pattern, maps.read_text())):
+        pool = ctypes.CDLL(path)
+        if hasattr(pool, "GOMP_parallel"):
+            found.ua_set_fork(ctypes.cast(pool.GOMP_parallel, ctypes.c_void_p))
+            return
+
+
+_functions: dict[str, Any] = {}
+library, cpu_level, cpu_off, cuda_off = _load()

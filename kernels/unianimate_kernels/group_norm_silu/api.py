@@ -1,0 +1,76 @@
+"""`group_norm_silu`: group normalisation, an optional added embedding before, SiLU after."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from .._autocast import autocast
+from .._checks import FLOATING, expect_device, expect_not_empty, expect_shape
+from .._dispatch import choose
+
+
+@autocast("x", "weight", "bias", "embedding")
+def group_norm_silu(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float = 1e-5,
+    *,
+    embedding: Tensor | None = None,
+    activation: Literal["silu"] | None = "silu",
+    backend: str | None = None,
+) -> Tensor:
+    """Normalise each group of channels, scale, shift and apply SiLU.
+
+    ``silu(GroupNorm(x + embedding) * weight + bias)`` (Wu and He, arXiv 1803.08494). Statistics
+    are taken per item of the first axis, so the view decides: ``(B*F, C, H, W)`` normalises each
+    frame, ``(B, C, F, H, W)`` the whole clip.
+
+    Args:
+        x: (N, C, *), any memory format, which the result keeps; the fast form is channels-last.
+        num_groups: groups of C / num_groups neighbouring channels.
+        weight: (C,).
+        bias: (C,); weight, bias and embedding have x's dtype.
+        eps: added to the variance.
+        embedding: (N, C) added to x before the statistics (the timestep embedding), or None.
+        activation: "silu" or None.
+        backend: a name binds the call to that backend; None takes the first that can serve it.
+
+    Returns:
+        A tensor of x's shape, dtype and memory format.
+
+    Raises:
+        TypeError: mixed or unsupported dtypes.
+        ValueError: shapes, devices, num_groups or an activation that do not fit, an empty axis.
+        BackendError: the named backend cannot serve the call.
+    """
+    op = "group_norm_silu"
+    if x.dim() < 2:
+        raise ValueError(f"{op}: x must be (N, C, ...), got shape {tuple(x.shape)}")
+    expect_not_empty(op, "x", x)
+    for name, tensor in (("x", x), ("weight", weight), ("bias", bias), ("embedding", embedding)):
+        if tensor is None:
+            continue
+        if tensor.dtype not in FLOATING or tensor.dtype != x.dtype:
+            raise TypeError(
+                f"{op}: {name} is {tensor.dtype} and x is {x.dtype}; give both the same of "
+                f"float32, bfloat16, float16 and float64"
+            )
+        expect_device(op, name, tensor, "x", x)
+    batch, channels = x.shape[:2]
+    expect_shape(op, "weight", weight, (channels,))
+    expect_shape(op, "bias", bias, (channels,))
+    expect_shape(op, "embedding", embedding, (batch, channels))
+    if num_groups < 1 or channels % num_groups:
+        raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
+    if activation not in ("silu", None):
+        raise ValueError(f"{op}: activation must be 'silu' or None, got {activation!r}")
+    match choose(op, x, backend):
+        case "native":
+            from .native import forward
+        case "triton":
+            from .triton import forward
+        case _:
+            from .reference import forward
+    return forward(x, num_groups, weight, bias, eps, embedding, activation)
