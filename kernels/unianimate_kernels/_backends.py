@@ -11,7 +11,7 @@ from ._library import native_off
 _CPU = frozenset({torch.float32, torch.bfloat16, torch.float64})
 _GPU = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
-REFERENCE = Backend({d: _CPU | _GPU for d in ("cpu", "cuda", "mps", "xpu", "meta")}, {})
+REFERENCE = Backend(dict.fromkeys(("cpu", "cuda", "mps", "xpu", "meta"), _CPU | _GPU), {})
 
 # Triton decides at decoration whether it interprets; the variable is Triton's own
 TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
