@@ -35,9 +35,7 @@ class NoiseTables(NamedTuple):
 def scaled_linear_betas(num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
     """Return betas whose square roots are equally spaced, the schedule of Stable Diffusion."""
     if num_timesteps < 2:
-        raise ValueError(
-            f"scaled_linear_betas: num_timesteps must be 2 or more, got {num_timesteps}"
-        )
+        raise ValueError(f"scaled_linear_betas: wanted num_timesteps >= 2, got {num_timesteps}")
     if not 0 < beta_start < beta_end < 1:
         raise ValueError(
             "scaled_linear_betas: wanted 0 < beta_start < beta_end < 1, "
