@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
@@ -182,11 +183,12 @@ class BuildNative(build_ext):
     def run(self) -> None:
         folder = ROOT / PACKAGE if self.inplace else Path(self.build_lib) / PACKAGE.name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / LIBRARY).unlink(missing_ok=True)
         try:
             report = build_library(folder, os.environ.get("UNIANIMATE_BUILD", "auto"))
         except BuildFailure as failure:
             raise SystemExit(f"unianimate: {failure}") from None
+        if report["cpu"] is not None:
+            (folder / LIBRARY).unlink(missing_ok=True)
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
         for part in ("cpu", "cuda"):
             print(f"unianimate: native {part}: {report[part] or 'built'}")
@@ -202,8 +204,15 @@ class BuildNative(build_ext):
         return {}
 
 
+class BuildWheel(bdist_wheel):
+    """Tag the wheel for the platform alone: the library knows neither Python nor torch."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
     # the declaration alone makes setuptools call build_ext and tag the wheel with the platform
     ext_modules=[Extension("unianimate_kernels.native", sources=[], optional=True)],
-    cmdclass={"build_ext": BuildNative},
+    cmdclass={"build_ext": BuildNative, "bdist_wheel": BuildWheel},
 )

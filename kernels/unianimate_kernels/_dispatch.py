@@ -99,6 +99,11 @@ def choose(
     return named
 
 
+def bound() -> Mapping[str, str]:
+    """Return op -> the backend that ``UNIANIMATE_BACKEND`` or a `use_backend` binds it to."""
+    return _BOUND
+
+
 def ops() -> tuple[str, ...]:
     """Return the names of all registered ops."""
     return tuple(_BACKENDS)

@@ -22,7 +22,7 @@ _MAX_AXES = 4
 
 
 class Array(ctypes.Structure):
-    """``ua_array``: a pointer and the element strides of every axis but the last, which is dense."""
+    """``ua_array``: a pointer and the element strides of all axes but the last, which is dense."""
 
     _fields_: ClassVar = [("data", ctypes.c_void_p), ("stride", ctypes.c_int64 * _MAX_AXES)]
 

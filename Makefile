@@ -1,0 +1,49 @@
+# `make demo` and `make test` set up everything they need in .venv on a fresh machine
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/csrc/*.* kernels/csrc/*/*)
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: demo test test-slow lint format docs bench clean
+
+demo: .venv/installed
+	$(BIN)/unianimate info
+	$(BIN)/python examples/custom_video_model.py
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: .venv/installed-dev
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -o python_functions='bench_*'
+
+clean:
+	rm -rf .venv build dist site *.egg-info kernels/unianimate_kernels/*.so
+
+.venv/installed: $(SOURCES)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
