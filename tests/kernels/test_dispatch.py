@@ -35,17 +35,11 @@ def test_the_first_backend_that_serves_is_taken():
 
 
 def test_a_named_backend_never_falls_back():
-    with pytest.raises(
-        BackendError, match=r"geglu: backend 'triton' cannot .* cuda tensors, got cpu"
-    ):
+    with pytest.raises(BackendError, match="it takes cuda tensors, got cpu"):
         geglu(torch.zeros(2, 4), backend="triton")
-    with pytest.raises(
-        BackendError, match=r"on cpu it takes bfloat16, float32, float64, got float16"
-    ):
+    with pytest.raises(BackendError, match="it takes bfloat16, float32, float64, got float16"):
         geglu(torch.zeros(2, 4, dtype=torch.float16), backend="native")
-    with pytest.raises(
-        BackendError, match=r"no backend 'cuda'; this op has native, triton, reference"
-    ):
+    with pytest.raises(BackendError, match="no backend 'cuda'; this op has native, triton"):
         geglu(torch.zeros(2, 4), backend="cuda")
 
 
@@ -83,7 +77,7 @@ def test_a_bound_backend_leaves_ops_without_it_alone():
     [
         (
             (["cudnn"], {}),
-            "no op has a backend 'cudnn'; there are causal_conv1d, mamba_ssm, native",
+            "no op has a backend 'cudnn'; there are causal_conv1d, mamba_ssm",
         ),
         (([], {"geglu": "xformers"}), "geglu has no backend 'xformers'; it has native"),
         (([], {"attention": "native"}), "there is no op 'attention'; the ops are selective_scan"),

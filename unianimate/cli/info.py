@@ -46,19 +46,21 @@ def _show(report: dict[str, Any]) -> None:
     facts.add_row("gpus", "; ".join(report["gpus"]))
     console.print(facts)
 
-    names = dict.fromkeys(name for op in report["backends"].values() for name in op)
-    table = Table("op", *names, title="works on")
+    table = Table("op", "native", "triton", "reference", "peer", title="works on")
+    table.columns[0].no_wrap = True
     reasons: dict[str, dict[str, None]] = {}
     for op, backends in report["backends"].items():
-        cells = []
-        for name in names:
-            states = backends.get(name, {})
+        cells = dict.fromkeys(("native", "triton", "reference", "peer"), "")
+        for name, states in backends.items():
             works = [device for device, reason in states.items() if reason is None]
-            cells.append(", ".join(works) or ("off" if states else ""))
+            state = ", ".join(works) or "off"
+            cells[name if name in cells else "peer"] = (
+                state if name in cells else f"{name}: {state}"
+            )
             for device, reason in states.items():
                 if reason is not None:
                     reasons.setdefault(f"{name} on {device}: {reason}", {})[op] = None
-        table.add_row(op, *cells)
+        table.add_row(op, *cells.values())
     console.print(table)
     for reason, ops in reasons.items():
         affected = "" if len(ops) == len(report["backends"]) else f" ({', '.join(ops)})"
