@@ -4,6 +4,7 @@
 full list of keys and shapes. The weights themselves are not stored: `golden_weights` makes them.
 """
 
+import gzip
 import json
 import math
 import zlib
@@ -58,3 +59,9 @@ def golden_weights(
         else:
             weights[name] = 0.1 * u
     return weights
+
+
+def official_shapes(part: str) -> dict[str, list[int]]:
+    """Return the names and shapes of an official file: "unet", "vae" or "clip"."""
+    with gzip.open(GOLDEN / "official_keys.json.gz") as file:
+        return dict(json.load(file)[part])
