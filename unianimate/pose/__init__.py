@@ -2,6 +2,8 @@
 
 from .align import align_pose
 from .draw import draw_pose
+from .extract import DWPose
 from .sequence import PoseSequence
+from .smooth import smooth_pose
 
-__all__ = ["PoseSequence", "align_pose", "draw_pose"]
+__all__ = ["DWPose", "PoseSequence", "align_pose", "draw_pose", "smooth_pose"]
