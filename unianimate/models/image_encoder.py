@@ -45,7 +45,8 @@ class ImageEncoder(nn.Module):
             )
         self.config = dict(packaged_config("image_encoder") if config is None else config)
         self.tokens = tokens
-        self.model = _build(self.config)
+        # transformers has no types that hold for its parts
+        self.model: Any = _build(self.config)
 
     @classmethod
     def from_pretrained(

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _START, _END = 49406, 49407
 
 
-def build_text_encoder(config: Mapping[str, Any]) -> nn.Module:
+# Any is transformers' CLIPTextModelWithProjection, which is imported only when it is built
+def build_text_encoder(config: Mapping[str, Any]) -> Any:
     """Build transformers' `CLIPTextModelWithProjection`; its positions are real even on meta."""
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
@@ -28,11 +29,11 @@ def empty_prompt_ids(length: int = 77) -> Tensor:
 
 
 @torch.no_grad()
-def empty_text_embeds(text_encoder: nn.Module) -> Tensor:
+def empty_text_embeds(text_encoder: Any) -> Tensor:
     """Return the hidden states of the empty prompt after the last norm, (1, L, D).
 
-    The official system reads them after all but the last block, which is why `text_encoder` is
-    built with one layer less than the published tower.
+    The official system reads them after all but the last block, which is why `text_encoder`, a
+    `CLIPTextModelWithProjection`, is built with one layer less than the published tower.
     """
     ids = empty_prompt_ids(text_encoder.config.max_position_embeddings)
     hidden: Tensor = text_encoder.text_model(input_ids=ids).last_hidden_state

@@ -78,6 +78,18 @@ class ModelParts:
     text_encoder: Mapping[str, Any] = field(default_factory=lambda: packaged_config("text_encoder"))
 
 
+def official_parts(preset: str = "unianimate-v1") -> ModelParts:
+    """Return what the published files must hold, for the preset of official size."""
+    from pydantic import TypeAdapter
+
+    from unianimate.models import PRESETS, UNet3D
+
+    config = PRESETS[preset]
+    with torch.device("meta"):
+        unet = UNet3D(config.unet)
+    return ModelParts(unet=unet, config=TypeAdapter(type(config)).dump_python(config, mode="json"))
+
+
 @dataclass(frozen=True)
 class _Output:
     """A file to write, below the model folder."""
