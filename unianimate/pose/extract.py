@@ -105,8 +105,8 @@ class DWPose:
             x, y = self._keypoints.run(
                 None, {self._keypoints.get_inputs()[0].name: np.stack(crops)}
             )
-            for frame, region, *distributions in zip(batch, regions, x, y):
-                points, scores = decode_points(*distributions, *region)
+            for frame, region, over_x, over_y in zip(batch, regions, x, y):
+                points, scores = decode_points(over_x, over_y, *region)
                 height, width = frame.shape[:2]
                 yield (height, width), to_pose(points, scores, width, height)
 
@@ -122,8 +122,8 @@ class DWPose:
             shared = [overlap(last, box) for box in boxes]
             best = int(np.argmax(shared))
             if shared[best] >= _MIN_TRACK_OVERLAP:
-                return boxes[best]
-        return boxes[0]
+                return np.asarray(boxes[best])
+        return np.asarray(boxes[0])
 
 
 def _session(path: Path, provider: str) -> Any:

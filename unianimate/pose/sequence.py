@@ -86,7 +86,7 @@ class PoseSequence:
 
     def __len__(self) -> int:
         """Return the number of frames."""
-        return self.bodies.shape[0]
+        return len(self.bodies)
 
     def __getitem__(self, frames: slice) -> "PoseSequence":
         """Return some of the frames, as ``poses[10:20]`` or ``poses[::2]``."""

@@ -1,0 +1,182 @@
+import av
+import numpy as np
+import pytest
+
+from unianimate.data import VideoWriter, probe_video, read_video
+
+
+def moving_square(frames: int = 8, height: int = 64, width: int = 96) -> np.ndarray:
+    video = np.full((frames, height, width, 3), (20, 90, 160), dtype=np.uint8)
+    for index in range(frames):
+        video[index, 16:40, 4 * index : 4 * index + 24] = (230, 40, 30)
+    return video
+
+
+def write(path, video, fps=8.0, **options):
+    with VideoWriter(path, fps, **options) as writer:
+        for frame in video:
+            writer.write(frame)
+    return path
+
+
+def write_tone(path, seconds: float = 2.0) -> None:
+    """A video with sound, made with PyAV alone."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=10)
+        pictures.width = pictures.height = 64
+        pictures.pix_fmt = "yuv420p"
+        sound = container.add_stream("aac", rate=44100, layout="mono")
+        for index in range(int(10 * seconds)):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            frame.pts = index
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        for start in range(0, int(44100 * seconds), 1024):
+            tone = np.sin(np.arange(start, start + 1024) * 0.05).astype(np.float32)[None]
+            samples = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            samples.sample_rate, samples.pts = 44100, start
+            container.mux(sound.encode(samples))
+        container.mux(sound.encode(None))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ""])
+def test_what_is_written_is_read_back(tmp_path, suffix):
+    video = moving_square()
+    path = write(tmp_path / f"out{suffix}", video)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    if suffix == "":
+        assert sorted(p.name for p in path.iterdir())[:2] == ["00000.png", "00001.png"]
+        return
+    read = np.stack(list(read_video(path)))
+    assert read.shape == video.shape
+    assert np.abs(read.astype(int) - video).mean() < 3
+    info = probe_video(path)
+    assert (info.width, info.height, info.fps, info.has_audio) == (96, 64, 8.0, False)
+
+
+def test_a_gif_has_every_frame(tmp_path):
+    from PIL import Image
+
+    path = write(tmp_path / "out.gif", moving_square())
+    with Image.open(path) as picture:
+        assert picture.n_frames == 8
+        assert (
+            np.abs(np.asarray(picture.convert("RGB")).astype(int)[0, 0] - (20, 90, 160)).max() < 60
+        )
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40)])
+def test_colours_survive_and_are_tagged_bt709(tmp_path, colour):
+    path = write(tmp_path / "out.mp4", np.full((3, 64, 64, 3), colour, dtype=np.uint8))
+    (frame, *_) = read_video(path)
+    assert np.abs(frame.astype(int) - colour).max() <= 4
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc) == (1, 1, 1)
+        assert context.pix_fmt == "yuv420p"
+
+
+@pytest.mark.parametrize("size", [(33, 47), (1, 1), (64, 65)])
+def test_odd_sizes_are_written(tmp_path, size):
+    path = write(tmp_path / "out.mp4", moving_square(3, *size))
+    (frame, *_) = read_video(path)
+    assert frame.shape[:2] == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+
+
+@pytest.mark.parametrize("fps", [8, 16, 23.976, 29.97, 60])
+def test_any_frame_rate_is_kept(tmp_path, fps):
+    path = write(tmp_path / "out.mp4", moving_square(4), fps)
+    assert probe_video(path).fps == pytest.approx(fps, rel=1e-4)
+
+
+def test_every_takes_each_nth_frame(tmp_path):
+    path = write(tmp_path / "out.mp4", moving_square(9))
+    assert len(list(read_video(path, every=4))) == 3
+    with pytest.raises(ValueError, match="every must be at least 1"):
+        list(read_video(path, every=0))
+
+
+def test_rotated_videos_come_upright(tmp_path):
+    video = moving_square(3, 64, 96)
+    path = write(tmp_path / "out.mp4", video)
+    turned = tmp_path / "turned.mp4"
+    data = bytearray(path.read_bytes())
+    # a quarter turn clockwise in the track header's matrix, as phones write it
+    matrix = data.index(b"tkhd") + 4 + 40
+    data[matrix : matrix + 36] = b"".join(
+        value.to_bytes(4, "big", signed=True)
+        for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
+    )
+    turned.write_bytes(bytes(data))
+    (frame, *_) = read_video(turned)
+    assert frame.shape == (96, 64, 3)
+    assert np.abs(frame.astype(int) - np.rot90(video[0], -1)).mean() < 4
+    assert (probe_video(turned).width, probe_video(turned).height) == (64, 96)
+
+
+def test_sound_is_carried_over_and_cut(tmp_path):
+    source = tmp_path / "tone.mp4"
+    write_tone(source)
+    path = write(tmp_path / "out.mp4", moving_square(8), audio_from=source)
+    assert probe_video(path).has_audio
+    assert len(list(read_video(path))) == 8
+    with av.open(str(path)) as container:
+        assert float(container.duration / av.time_base) == pytest.approx(1.0, abs=0.1)
+    silent = write(tmp_path / "silent.mp4", moving_square(3))
+    with pytest.raises(ValueError, match="there is no sound in it"):
+        write(tmp_path / "no.mp4", moving_square(3), audio_from=silent)
+    assert not (tmp_path / "no.mp4").exists()
+
+
+def test_an_error_leaves_nothing_behind(tmp_path):
+    for name in ("out.mp4", "out"):
+        with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / name, 8) as writer:
+            writer.write(moving_square()[0])
+            raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_result_stays_until_the_new_one_is_complete(tmp_path):
+    path = write(tmp_path / "out.mp4", moving_square(3))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="frames of"), VideoWriter(path, 8) as writer:
+        writer.write(moving_square()[0])
+        writer.write(moving_square(1, 32, 32)[0])
+    assert path.read_bytes() == before
+
+
+def test_bad_requests_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot write '\.avi'; use \.mp4, \.webm, \.gif"):
+        VideoWriter(tmp_path / "out.avi", 8)
+    with pytest.raises(ValueError, match="fps must be positive, got 0"):
+        VideoWriter(tmp_path / "out.mp4", 0)
+    with pytest.raises(ValueError, match=r"only \.mp4 and \.webm can carry sound"):
+        VideoWriter(tmp_path / "out.gif", 8, audio_from="x.mp4")
+    with (
+        pytest.raises(ValueError, match="no frames were written"),
+        VideoWriter(tmp_path / "o.mp4", 8),
+    ):
+        pass
+    with pytest.raises(ValueError, match="uint8"), VideoWriter(tmp_path / "o.mp4", 8) as writer:
+        writer.write(np.zeros((4, 4, 3)))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(FileExistsError, match="this folder exists"):
+        VideoWriter(tmp_path / "full", 8)
+    assert [p.name for p in tmp_path.iterdir()] == ["full"]
+
+
+def test_files_that_are_no_videos_are_refused(tmp_path):
+    broken = tmp_path / "broken.mp4"
+    for content in (b"", b"hello", b"\x00" * 4096):
+        broken.write_bytes(content)
+        with pytest.raises(ValueError, match="not a video"):
+            probe_video(broken)
+    good = write(tmp_path / "good.mp4", moving_square(30)).read_bytes()
+    broken.write_bytes(good[: len(good) // 2])
+    with pytest.raises(ValueError, match=r"broken\.mp4: (damaged|this is not|the video has no)"):
+        list(read_video(broken))
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        probe_video(tmp_path / "none.mp4")
+    with pytest.raises(IsADirectoryError, match="this is a folder"):
+        probe_video(tmp_path)

@@ -1,0 +1,92 @@
+"""Open any photo as upright 8-bit RGB, and fit it to a size."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Fit = Literal["stretch", "pad", "crop"]
+
+# decompressed, such a picture takes 600 MB; a photo has a tenth of that
+MAX_PIXELS = 200_000_000
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Open a photo: upright by its EXIF orientation, alpha over white, 8-bit RGB.
+
+    Takes what Pillow reads: also 16-bit, CMYK, palette and grey pictures.
+
+    Raises:
+        ValueError: not a picture, damaged, or more than `MAX_PIXELS`.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            # our own limit below is the stricter one
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise ValueError(
+                        f"{path}: {opened.width} x {opened.height} pixels are too many, at most "
+                        f"{MAX_PIXELS:,}: scale the picture down"
+                    )
+                opened.load()
+                return _to_rgb(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: this is not a picture that can be read") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: {error}: scale the picture down") from None
+    except (OSError, SyntaxError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{path}: the picture is damaged: {error}") from None
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, dtype=np.float64)
+        # 16-bit pictures arrive as I;16 or I with values up to 65535
+        scale = 255 / 65535 if values.max(initial=0) > 255 else 1.0
+        grey = np.clip(values * scale + 0.5, 0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if picture.has_transparency_data:
+        with_alpha = picture.convert("RGBA")
+        white = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
+    return picture.convert("RGB")
+
+
+def fit_picture(picture: Image.Image, width: int, height: int, fit: Fit = "stretch") -> Image.Image:
+    """Resize to exactly width x height.
+
+    Args:
+        picture: any mode.
+        width: in pixels.
+        height: in pixels.
+        fit: "stretch" ignores the aspect ratio, as the official system does; "pad" keeps all of
+            the picture, the rest filled with its mean border colour; "crop" fills the frame and
+            cuts the sides off.
+
+    Raises:
+        ValueError: another word for ``fit``, or a size below one pixel.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"fit_picture: width and height must be pixels, got {width} x {height}")
+    size = (width, height)
+    if fit == "stretch":
+        return picture.resize(size, Image.Resampling.BILINEAR)
+    if fit == "crop":
+        return ImageOps.fit(picture, size, Image.Resampling.BILINEAR)
+    if fit == "pad":
+        return ImageOps.pad(picture, size, Image.Resampling.BILINEAR, color=_border_colour(picture))
+    raise ValueError(f"fit_picture: fit must be stretch, pad or crop, got {fit!r}")
+
+
+def _border_colour(picture: Image.Image) -> tuple[int, int, int]:
+    rgb = np.asarray(picture.convert("RGB"))
+    border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
+    red, green, blue = (round(float(value)) for value in border.mean(axis=0))
+    return red, green, blue

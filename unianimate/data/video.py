@@ -1,0 +1,270 @@
+"""Videos in and out through PyAV, frame by frame at constant memory."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Frame = NDArray[np.uint8]
+
+_CODECS = {
+    ".mp4": ("libx264", {"crf": "18", "preset": "medium"}),
+    ".webm": ("libvpx-vp9", {"crf": "24", "b": "0", "row-mt": "1"}),
+}
+FORMATS = (*_CODECS, ".gif", "a folder")
+# ITU-T H.273 code points: BT.709 matrix, primaries and transfer, limited ("video") range
+_BT709, _LIMITED = 1, 1
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video says of itself; width and height are upright, after rotation."""
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int | None
+    has_audio: bool
+
+
+def probe_video(path: str | Path) -> VideoInfo:
+    """Read the header of a video; ``num_frames`` is None where it is not written there.
+
+    Raises:
+        ValueError: not a video, or one without pictures.
+        OSError: the file cannot be read.
+    """
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise ValueError(f"{path}: the video has no frames")
+        upright = _upright(first)
+        rate = stream.average_rate or stream.guessed_rate
+        return VideoInfo(
+            width=upright.shape[1],
+            height=upright.shape[0],
+            fps=float(rate) if rate else 0.0,
+            num_frames=stream.frames or None,
+            has_audio=bool(container.streams.audio),
+        )
+
+
+def read_video(path: str | Path, *, every: int = 1) -> Iterator[Frame]:
+    """Yield the frames as upright uint8 RGB (H, W, 3), one in memory at a time.
+
+    Args:
+        path: anything FFmpeg reads.
+        every: yield each ``every``-th frame, from the first on.
+
+    Raises:
+        ValueError: not a video, damaged, without frames, or ``every`` below 1.
+        OSError: the file cannot be read.
+    """
+    import av
+
+    if every < 1:
+        raise ValueError(f"read_video: every must be at least 1, got {every}")
+    count = 0
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        try:
+            for frame in container.decode(stream):
+                if count % every == 0:
+                    yield _upright(frame)
+                count += 1
+        except av.FFmpegError as error:
+            raise ValueError(f"{path}: damaged after {count} frames: {error.strerror}") from None
+    if count == 0:
+        raise ValueError(f"{path}: the video has no frames")
+
+
+def _opened(path: str | Path) -> Any:
+    import av
+
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path}: this is a folder, wanted a video")
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) and not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise ValueError(f"{path}: this is not a video that can be read") from None
+    if not container.streams.video:
+        container.close()
+        raise ValueError(f"{path}: there are no pictures in it")
+    return container
+
+
+def _upright(frame: Any) -> Frame:
+    rgb = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+class VideoWriter:
+    """Write uint8 RGB frames; the file appears under its name only when all is written.
+
+    ``.mp4`` (H.264, yuv420p, BT.709, faststart), ``.webm`` (VP9), ``.gif``, or, for a path without
+    a suffix, a folder of PNGs ``00000.png``. Odd sizes lose a row or column of the colour planes:
+    the last one is repeated to make them even. Use as a context manager; an exception inside
+    leaves nothing behind.
+
+    Args:
+        path: the result.
+        fps: frames a second.
+        audio_from: a video whose sound is copied, cut to the length of the pictures; mp4 and webm.
+
+    Raises:
+        ValueError: an unknown suffix, fps not positive, frames that change size, no frames.
+        FileExistsError: the folder exists and is not empty.
+    """
+
+    def __init__(
+        self, path: str | Path, fps: float, *, audio_from: str | Path | None = None
+    ) -> None:
+        self._path = Path(path)
+        self._suffix = self._path.suffix.lower()
+        if self._suffix not in (*_CODECS, ".gif", ""):
+            raise ValueError(
+                f"{path}: cannot write {self._suffix!r}; use .mp4, .webm, .gif or a folder"
+            )
+        if not fps > 0:
+            raise ValueError(f"{path}: fps must be positive, got {fps}")
+        if audio_from is not None and self._suffix not in _CODECS:
+            raise ValueError(f"{path}: only .mp4 and .webm can carry sound")
+        if self._path.is_dir() and (self._suffix or any(self._path.iterdir())):
+            raise FileExistsError(f"{path}: this folder exists; name another or remove it")
+        self._fps = Fraction(fps).limit_denominator(60000)
+        self._audio_from = audio_from
+        name = f".{self._path.stem}.{os.getpid()}.partial{self._suffix}"
+        self._partial = self._path.with_name(name)
+        self._container: Any = None
+        self._stream: Any = None
+        self._size: tuple[int, int] | None = None
+        self._count = 0
+
+    def __enter__(self) -> "VideoWriter":
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the file, or remove what was written if an exception is passing."""
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._close()
+            if self._partial.is_dir():
+                shutil.rmtree(self._partial)
+            else:
+                self._partial.unlink(missing_ok=True)
+
+    def write(self, frame: Frame) -> None:
+        """Append one frame (H, W, 3) uint8 RGB."""
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(
+                f"VideoWriter: a frame is uint8 (H, W, 3), got {frame.dtype} {frame.shape}"
+            )
+        size = (frame.shape[0], frame.shape[1])
+        if self._size is None:
+            self._size = size
+            self._open(*size)
+        elif size != self._size:
+            raise ValueError(f"VideoWriter: frames of {self._size} and of {size} in one video")
+        if self._suffix == "":
+            Image.fromarray(frame).save(self._partial / f"{self._count:05d}.png")
+        else:
+            self._encode(frame)
+        self._count += 1
+
+    def _open(self, height: int, width: int) -> None:
+        import av
+
+        if self._suffix == "":
+            self._partial.mkdir()
+            return
+        options = {"movflags": "faststart"} if self._suffix == ".mp4" else {}
+        self._container = av.open(str(self._partial), "w", options=options)
+        if self._suffix == ".gif":
+            self._stream = self._container.add_stream("gif", rate=self._fps)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "rgb8"
+            return
+        codec, codec_options = _CODECS[self._suffix]
+        self._stream = self._container.add_stream(codec, rate=self._fps, options=codec_options)
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.pix_fmt = "yuv420p"
+        context = self._stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+
+    def _encode(self, rgb: Frame) -> None:
+        import av
+
+        if self._suffix != ".gif":
+            odd = ((0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0))
+            rgb = np.pad(rgb, odd, mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        if self._suffix != ".gif":
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+            frame.colorspace = frame.color_primaries = frame.color_trc = _BT709
+            frame.color_range = _LIMITED
+        frame.pts, frame.time_base = self._count, 1 / self._fps
+        self._container.mux(self._stream.encode(frame))
+
+    def _finish(self) -> None:
+        if self._count == 0:
+            raise ValueError(f"{self._path}: no frames were written")
+        if self._container is not None:
+            self._container.mux(self._stream.encode(None))
+            self._close()
+        if self._audio_from is not None:
+            self._add_audio(self._audio_from)
+        self._partial.replace(self._path)
+
+    def _close(self) -> None:
+        if self._container is not None:
+            container, self._container = self._container, None
+            container.close()
+
+    def _add_audio(self, source: str | Path) -> None:
+        """Remux the pictures with the sound of ``source``; packets are copied, not encoded."""
+        import av
+
+        joined = self._partial.with_name(f"{self._partial.stem}.joined{self._suffix}")
+        seconds = float(self._count / self._fps)
+        try:
+            with _opened(source) as sound, av.open(str(self._partial)) as pictures:
+                if not sound.streams.audio:
+                    raise ValueError(f"{source}: there is no sound in it")
+                options = {"movflags": "faststart"} if self._suffix == ".mp4" else {}
+                with av.open(str(joined), "w", options=options) as target:
+                    streams = [
+                        (pictures, pictures.streams.video[0]),
+                        (sound, sound.streams.audio[0]),
+                    ]
+                    copies = [target.add_stream_from_template(stream) for _, stream in streams]
+                    for (container, stream), copy in zip(streams, copies):
+                        for packet in container.demux(stream):
+                            if packet.dts is None or packet.pts * packet.time_base >= seconds:
+                                continue
+                            packet.stream = copy
+                            target.mux(packet)
+            joined.replace(self._partial)
+        finally:
+            joined.unlink(missing_ok=True)
