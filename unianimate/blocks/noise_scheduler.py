@@ -243,7 +243,8 @@ def draw_noise(
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:
     """Return `values` (B,) as (B, 1, ...) in the dtype and on the device of `like`."""
-    return values.to(like).reshape(-1, *[1] * (like.ndim - 1))
+    cast = values.to(like.dtype).to(like.device)
+    return cast.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _clip(x0: Tensor, clamp: float | None, percentile: float | None) -> Tensor:

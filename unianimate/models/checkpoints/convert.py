@@ -140,7 +140,7 @@ def convert_from_official(
     total, done = sum(output.size for output in outputs), 0
     with _beside(Path(folder), total) as partial:
         partial.mkdir()
-        (partial / "config.json").write_text(json.dumps(parts.config, indent=2) + "\n")
+        (partial / "config.json").write_text(json.dumps(dict(parts.config), indent=2) + "\n")
         while outputs:
             # a source is unmapped when the last output made of it is dropped here
             output = outputs.pop(0)
