@@ -36,6 +36,7 @@ CXX_FLAGS = [
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi"),
 ]
+NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-DUA_LEVEL=cuda"]
 X86_LEVELS = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma",
                "-mprefer-vector-width=512", "-DUA_VECTOR_BYTES=64"],
@@ -121,9 +122,11 @@ def cpu_jobs(objects: Path) -> list[tuple[list[str], Path]]:
 def cuda_jobs(objects: Path, archs: list[str]) -> list[tuple[list[str], Path]]:
     compiler = nvcc()
     targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
-    flags = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-DUA_LEVEL=cuda"]
     return [
-        ([compiler, *flags, *targets, "-c", str(source)], objects / f"{source.parent.name}_cuda.o")
+        (
+            [compiler, *NVCC_FLAGS, *targets, "-c", str(source)],
+            objects / f"{source.parent.name}_cuda.o",
+        )
         for source in sorted(SOURCES.glob("*/*.cu"))
     ]
 
