@@ -1,4 +1,4 @@
-"""The timing fixture: `pytest benchmarks -o python_files='bench_*.py' -o python_functions='bench_*'`."""
+"""The timing fixture; README.md says how to run the benchmarks."""
 
 import platform
 from collections.abc import Callable

@@ -116,5 +116,6 @@ def selective_scan(
             from .peer import forward
         case _:
             from .reference import forward
-    output, state = forward(x, dt, A, B, C, D, z, dt_bias, dt_softplus, reverse, initial_state)
+    switches = (dt_softplus, reverse, initial_state, return_final_state)
+    output, state = forward(x, dt, A, B, C, D, z, dt_bias, *switches)
     return ScanOutput(output, state) if return_final_state else output

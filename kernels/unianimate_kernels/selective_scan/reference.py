@@ -68,8 +68,9 @@ def forward(
     dt_softplus: bool,
     reverse: bool,
     initial_state: Tensor | None,
+    return_final_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gated output in x's dtype and the final state."""
+    """Return the gated output in x's dtype and the final state, wanted or not."""
     y, state = scan(x, dt, A, B, C, D, dt_bias, dt_softplus, reverse, initial_state)
     if z is not None:
         y = y * silu(z.to(y.dtype))

@@ -1,0 +1,264 @@
+"""The selective scan in C++ and CUDA (csrc/selective_scan), registered with torch.library."""
+
+import ctypes
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._library import Arguments, Array, array, call, pointer
+from .reference import accumulator
+
+
+class Sizes(ctypes.Structure):
+    """``ua_scan_sizes`` of csrc/selective_scan/api.h."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_int64)
+        for name in ("batch", "frames", "space", "width", "d_state", "geometric", "softplus")
+    ]
+
+
+class Inputs(ctypes.Structure):
+    """``ua_scan_inputs``."""
+
+    _fields_: ClassVar = [(name, Array) for name in ("x", "dt", "B", "C")] + [
+        (name, ctypes.c_void_p) for name in ("A", "D", "dt_bias")
+    ]
+
+
+class Gradients(ctypes.Structure):
+    """``ua_scan_gradients``."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_void_p) for name in ("x", "dt", "B", "C", "A", "D", "dt_bias")
+    ]
+
+
+class _Arguments(Arguments):
+    """``ua_selective_scan``."""
+
+    _fields_: ClassVar = [
+        ("sizes", Sizes),
+        ("reverse", ctypes.c_int64),
+        ("inputs", Inputs),
+        ("z", Array),
+        ("initial_state", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("final_state", ctypes.c_void_p),
+        ("grad_out", Array),
+        ("grad_final_state", ctypes.c_void_p),
+        ("gradients", Gradients),
+        ("grad_z", ctypes.c_void_p),
+        ("grad_initial_state", ctypes.c_void_p),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_size", ctypes.c_int64),
+    ]
+
+
+def sizes(x: Tensor, A: Tensor, B: Tensor, dt_softplus: bool) -> Sizes:
+    """Describe a scan of ``x`` (B, F, S, D) with states of ``B`` (B, F, S, N)."""
+    return Sizes(*x.shape, B.shape[-1], A.dim() == 1, dt_softplus)
+
+
+def inputs(
+    x: Tensor | None,
+    dt: Tensor | None,
+    A: Tensor | None,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    dt_bias: Tensor | None,
+) -> Inputs:
+    """Describe what one direction reads; the parameters are contiguous."""
+    return Inputs(*map(array, (x, dt, B, C)), *map(pointer, (A, D, dt_bias)))
+
+
+def gradients(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor
+) -> Gradients:
+    """Describe where the gradients of one direction go; an empty tensor is none."""
+    return Gradients(*map(pointer, (x, dt, B, C, A, D, dt_bias)))
+
+
+def run(entry: str, arguments: Any, like: Tensor) -> None:
+    """Run ``entry`` with the scratch memory its ``_workspace`` entry asks for."""
+    call(f"{entry}_workspace", arguments, like)
+    workspace = like.new_empty(arguments.workspace_size, dtype=accumulator(like))
+    arguments.workspace = pointer(workspace)
+    call(entry, arguments, like)
+
+
+def contiguous(tensor: Tensor | None) -> Tensor | None:
+    """Return a dense copy of a strided parameter; small, unlike the activations."""
+    return None if tensor is None else tensor.contiguous()
+
+
+def dense_last(grad: Tensor) -> Tensor:
+    """Copy a gradient whose last axis is strided, such as the expanded one of ``sum()``."""
+    return grad if grad.stride(-1) == 1 or grad.shape[-1] == 1 else grad.contiguous()
+
+
+def empty_like(like: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """Allocate a contiguous gradient for each tensor, an empty one where there is none."""
+    return tuple(
+        like.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
+        for tensor in tensors
+    )
+
+
+def absent_to_none(grads: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """Turn the empty gradients of absent arguments into None for autograd."""
+    return tuple(grad if grad.numel() else None for grad in grads)
+
+
+def _outputs(x: Tensor, B: Tensor, return_final_state: bool) -> tuple[Tensor, Tensor]:
+    batch, _, space, width = x.shape
+    shape = (batch, space, width, B.shape[-1]) if return_final_state else (0,)
+    return x.new_empty(x.shape), x.new_empty(shape, dtype=accumulator(x))
+
+
+@torch.library.custom_op("unianimate::selective_scan_native", mutates_args=())
+def _forward(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+    return_final_state: bool,
+) -> tuple[Tensor, Tensor]:
+    out, final_state = _outputs(x, B, return_final_state)
+    parameters = tuple(map(contiguous, (A, D, dt_bias, initial_state)))
+    arguments = _Arguments(
+        sizes=sizes(x, A, B, dt_softplus),
+        reverse=reverse,
+        inputs=inputs(x, dt, parameters[0], B, C, *parameters[1:3]),
+        z=array(z),
+        initial_state=pointer(parameters[3]),
+        out=out.data_ptr(),
+        final_state=pointer(final_state),
+    )
+    run("selective_scan_forward", arguments, x)
+    return out, final_state
+
+
+_NineTensors = tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
+]  # of x, dt, A, B, C, D, z, dt_bias, initial_state
+
+
+@torch.library.custom_op("unianimate::selective_scan_native_backward", mutates_args=())
+def _backward(
+    grad_out: Tensor,
+    grad_final_state: Tensor | None,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+) -> _NineTensors:
+    grads = empty_like(x, x, dt, A, B, C, D, z, dt_bias, initial_state)
+    parameters = tuple(map(contiguous, (A, D, dt_bias, initial_state, grad_final_state)))
+    grad_out = dense_last(grad_out)
+    arguments = _Arguments(
+        sizes=sizes(x, A, B, dt_softplus),
+        reverse=reverse,
+        inputs=inputs(x, dt, parameters[0], B, C, *parameters[1:3]),
+        z=array(z),
+        initial_state=pointer(parameters[3]),
+        grad_out=array(grad_out),
+        grad_final_state=pointer(parameters[4]),
+        gradients=gradients(*grads[:6], grads[7]),
+        grad_z=pointer(grads[6]),
+        grad_initial_state=pointer(grads[8]),
+    )
+    run("selective_scan_backward", arguments, x)
+    return grads  # type: ignore[return-value]
+
+
+@_forward.register_fake
+def _(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+    return_final_state: bool,
+) -> tuple[Tensor, Tensor]:
+    return _outputs(x, B, return_final_state)
+
+
+@_backward.register_fake
+def _(
+    grad_out: Tensor,
+    grad_final_state: Tensor | None,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
+    return empty_like(x, x, dt, A, B, C, D, z, dt_bias, initial_state)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.dt_softplus, ctx.reverse, ctx.return_final_state = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gradients(ctx: Any, grad_out: Tensor, grad_final_state: Tensor) -> tuple[Tensor | None, ...]:
+    grads = _backward(
+        grad_out,
+        grad_final_state if ctx.return_final_state else None,
+        *ctx.saved_tensors,
+        ctx.dt_softplus,
+        ctx.reverse,
+    )
+    return (*absent_to_none(grads), None, None, None)
+
+
+_forward.register_autograd(_gradients, setup_context=_setup_context)
+
+
+def forward(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+    initial_state: Tensor | None,
+    return_final_state: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the gated output, and the final state if it is wanted (else an empty tensor)."""
+    return _forward(
+        x, dt, A, B, C, D, z, dt_bias, initial_state, dt_softplus, reverse, return_final_state
+    )
