@@ -1,0 +1,110 @@
+"""The denoising loop: windows, guidance, one scheduler step after the other."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Windows = Sequence[Sequence[int]]
+Callback = Callable[[int, Tensor, Tensor], None]
+
+
+class Predict(Protocol):
+    """Calls the network on a window."""
+
+    def __call__(
+        self, latents: Tensor, timestep: Tensor, frames: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the conditional and, for guidance, the unconditional prediction.
+
+        Args:
+            latents: (B, C, F of the window, H, W).
+            timestep: int64, no axes.
+            frames: the window's indices into the whole video.
+        """
+        ...
+
+
+def denoise(
+    predict: Predict,
+    latents: Tensor,
+    scheduler: Any,
+    *,
+    guidance_scale: float = 2.5,
+    windows: Windows | None = None,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Denoise latents over all timesteps of a scheduler.
+
+    At each step every window is predicted, predictions that overlap are averaged uniformly in the
+    order of the windows, guided by ``u + guidance_scale * (c - u)`` (Ho and Salimans, arXiv
+    2207.12598), and the scheduler takes its step on the whole video.
+
+    Args:
+        predict: the network on a window; an unconditional prediction of None means no guidance.
+        latents: (B, C, F, H, W) start noise.
+        scheduler: a `NoiseScheduler` or a diffusers scheduler whose ``set_timesteps`` was called.
+        guidance_scale: 1.0 is the conditional prediction itself.
+        windows: frame indices of each window; None is one window of all frames.
+        eta: stochasticity of DDIM, for schedulers that have it.
+        generator: draws the noise of ``eta > 0``.
+        callback: called after each step with its number, the timestep and the latents.
+
+    Returns:
+        (B, C, F, H, W) clean latents, float32.
+
+    Raises:
+        ValueError: windows that leave a frame out, or ``eta`` for a scheduler without it.
+    """
+    frames = latents.shape[2]
+    plan = [tuple(range(frames))] if windows is None else [tuple(w) for w in windows]
+    visits = torch.zeros(frames, dtype=latents.dtype)
+    for window in plan:
+        visits[list(window)] += 1
+    if not bool((visits > 0).all()):
+        left_out = torch.nonzero(visits == 0).flatten().tolist()
+        raise ValueError(f"denoise: no window has the frames {left_out}")
+    visits = visits.to(latents.device).view(1, 1, -1, 1, 1)
+    options = _step_options(scheduler, eta, generator)
+
+    for number, timestep in enumerate(scheduler.timesteps):
+        sample = latents
+        if hasattr(scheduler, "scale_model_input"):
+            sample = scheduler.scale_model_input(latents, timestep)
+        conditional = torch.zeros_like(latents)
+        unconditional: Tensor | None = None
+        for window in plan:
+            whole = len(plan) == 1 and window == tuple(range(frames))
+            part = sample if whole else sample[:, :, list(window)]
+            c, u = predict(part, timestep, window)
+            index = torch.tensor(window, device=latents.device)
+            conditional.index_add_(2, index, c.to(latents.dtype))
+            if u is not None:
+                if unconditional is None:
+                    unconditional = torch.zeros_like(latents)
+                unconditional.index_add_(2, index, u.to(latents.dtype))
+        prediction = conditional / visits
+        if unconditional is not None:
+            base = unconditional / visits
+            prediction = base + guidance_scale * (prediction - base)
+        latents = scheduler.step(prediction, timestep, latents, **options).prev_sample
+        if callback is not None:
+            callback(number, timestep, latents)
+    return latents
+
+
+def _step_options(scheduler: Any, eta: float, generator: torch.Generator | None) -> dict[str, Any]:
+    """Return what this scheduler's ``step`` takes beside prediction, timestep and sample."""
+    accepted = inspect.signature(scheduler.step).parameters
+    options: dict[str, Any] = {}
+    if "eta" in accepted:
+        options["eta"] = eta
+    elif eta:
+        raise ValueError(f"denoise: {type(scheduler).__name__} has no eta; leave it at 0")
+    if "generator" in accepted:
+        options["generator"] = generator
+    return options
