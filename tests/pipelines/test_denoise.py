@@ -121,7 +121,7 @@ def test_any_diffusers_scheduler_can_be_passed_in(name, options):
     start = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     result = denoise(PointNetwork(clean), start, scheduler)
     # 15 does not divide 1000: DDIM ends at timestep 0, where a noise of sqrt(beta_0) is left
-    torch.testing.assert_close(result, clean, atol=4 * 0.00085**0.5, rtol=0)
+    torch.testing.assert_close(result, clean, atol=5 * 0.00085**0.5, rtol=0)
     if name != "DDIMScheduler":
         with pytest.raises(ValueError, match="DPMSolverMultistepScheduler has no eta"):
             denoise(PointNetwork(clean), start, scheduler, eta=0.3)
