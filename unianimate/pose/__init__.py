@@ -3,7 +3,16 @@
 from .align import align_pose
 from .draw import draw_pose
 from .extract import DWPose
+from .pictures import PosePictures, write_pose_pictures
 from .sequence import PoseSequence
 from .smooth import smooth_pose
 
-__all__ = ["DWPose", "PoseSequence", "align_pose", "draw_pose", "smooth_pose"]
+__all__ = [
+    "DWPose",
+    "PosePictures",
+    "PoseSequence",
+    "align_pose",
+    "draw_pose",
+    "smooth_pose",
+    "write_pose_pictures",
+]

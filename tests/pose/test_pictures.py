@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from unianimate.pose import PosePictures, PoseSequence, draw_pose, write_pose_pictures
+
+
+def random_pose(frames: int) -> PoseSequence:
+    random = np.random.default_rng(0)
+    return PoseSequence(
+        bodies=random.uniform(0.1, 0.9, (frames, 20, 2)),
+        visible=np.ones((frames, 20), dtype=bool),
+        hands=random.uniform(0.1, 0.9, (frames, 2, 21, 2)),
+        faces=np.full((frames, 68, 2), -1.0),
+        width=100,
+        height=100,
+    )
+
+
+def test_a_folder_gives_back_what_was_drawn(tmp_path):
+    pose = random_pose(3)
+    written = write_pose_pictures(tmp_path / "poses", pose, pose[1:])
+    assert [path.name for path in written.frames] == ["0000.jpg", "0001.jpg", "0002.jpg"]
+    assert len(written) == 3
+    drawn = draw_pose(pose)
+    for index, picture in enumerate(written.read()):
+        # JPEG smears one-pixel edges: hold the mean
+        assert np.abs(picture.astype(int) - drawn[index]).mean() < 3
+    assert np.abs(written.read_reference().astype(int) - drawn[1]).mean() < 3
+    assert [path.name for path in tmp_path.iterdir()] == ["poses"]
+
+
+def test_a_full_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "keep.txt").touch()
+    with pytest.raises(FileExistsError, match="is not empty; name another folder"):
+        write_pose_pictures(tmp_path, random_pose(1), random_pose(1))
+
+
+def test_strange_folders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no ref_pose\.jpg in it"):
+        PosePictures.open(tmp_path)
+    (tmp_path / "ref_pose.jpg").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"no pose pictures beside ref_pose\.jpg"):
+        PosePictures.open(tmp_path)
+    (tmp_path / "frame é 1.png").write_bytes(b"no picture")
+    opened = PosePictures.open(tmp_path)
+    with pytest.raises(ValueError, match="not a picture that can be read"):
+        opened.read_reference()
+    with pytest.raises(ValueError, match="not a picture that can be read"):
+        list(opened.read())
+    with pytest.raises(FileNotFoundError):
+        PosePictures.open(tmp_path / "none")
