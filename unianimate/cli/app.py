@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from .convert import convert
 from .info import info
+from .pose import pose
 
 app = typer.Typer(
     name="unianimate",
@@ -15,7 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(convert)
 app.command()(info)
+app.add_typer(pose)
 
 
 def _print_version(wanted: bool) -> None:
@@ -40,7 +44,7 @@ def main() -> None:
     """Run the command line; what the user can mend ends in one line and exit status 2."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(_complain(error))
 
 

@@ -1,0 +1,48 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from command import run
+
+
+def test_info_shows_every_op_and_why_a_backend_is_off(monkeypatch, capsys):
+    status, out, _ = run(monkeypatch, capsys, "info")
+    assert status == 0
+    for word in ("bidirectional_selective_scan", "geglu", "torch", "native cpu", "mamba-ssm"):
+        assert word in out
+
+
+def test_info_as_json_has_every_op_and_backend(monkeypatch, capsys):
+    status, out, _ = run(monkeypatch, capsys, "info", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["backends"]["geglu"]["reference"]["cpu"] is None
+    assert set(report["backends"]["geglu"]) == {"native", "triton", "reference"}
+
+
+def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys, tmp_path):
+    status, out, err = run(
+        monkeypatch, capsys, "pose", "align", tmp_path / "no.npz", "-r", "x", "-o", "y"
+    )
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "no.npz" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["info", "--nonsense"], ["pose", "draw"]])
+def test_a_wrong_command_line_is_status_2(monkeypatch, capsys, arguments):
+    status, _, err = run(monkeypatch, capsys, *arguments)
+    assert status == 2
+    assert "Traceback" not in err
+
+
+def test_the_installed_command_answers(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from unianimate.cli.app import main; main()", "--version"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("unianimate 0.")
