@@ -100,6 +100,7 @@ def ssd_scan(
         case _:
             from .reference import forward
     output, state = forward(
-        x, dt, A, B, C, D, z, dt_bias, dt_softplus, reverse, chunk_size, initial_state
+        *(x, dt, A, B, C, D, z, dt_bias, dt_softplus, reverse, chunk_size),
+        *(initial_state, return_final_state),
     )
     return ScanOutput(output, state) if return_final_state else output

@@ -15,9 +15,9 @@ DEFAULT_CHUNK = 32
 
 
 def chunk_scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, wants_state: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the output of one chunk of frames and the state behind it.
+    """Return the output of one chunk of frames and, if it is wanted, the state behind it.
 
     x (B,T,S,H,P), delta (B,T,S,H), A (H,), B and C (B,T,S,H,N), state (B,S,H,P,N).
     """
@@ -31,6 +31,8 @@ def chunk_scan(
     weights = torch.einsum("bishn,bjshn->bijsh", C, B) * mask * delta[:, None]
     y = torch.einsum("bijsh,bjshp->bishp", weights, x)
     y = y + torch.einsum("bishn,bshpn->bishp", C, state) * log_decay.exp()[..., None]
+    if not wants_state:
+        return y, state
     to_end = (log_decay[:, -1:] - log_decay).exp() * delta
     update = torch.einsum("bjshp,bjshn->bshpn", x * to_end[..., None], B)
     return y, state * log_decay[:, -1, :, :, None, None].exp() + update
@@ -49,8 +51,9 @@ def forward(
     reverse: bool,
     chunk_size: int | None,
     initial_state: Tensor | None,
+    return_final_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gated output in x's dtype and the final state."""
+    """Return the gated output in x's dtype and, if it is asked for, the final state."""
     dtype = accumulator(x)
     heads = x.shape[3]
     xs, delta = x.to(dtype), dt.to(dtype)
@@ -65,9 +68,11 @@ def forward(
     state = initial_state
     if state is None:
         state = xs.new_zeros(x.shape[0], x.shape[2], heads, x.shape[4], B.shape[-1])
-    outputs = []
-    for xc, dc, Bc, Cc in zip(*(t.split(chunk_size or DEFAULT_CHUNK, dim=1) for t in sequence)):
-        y, state = chunk_scan(xc, dc, A, Bc, Cc, state)
+    outputs: list[Tensor] = []
+    chunks = list(zip(*(t.split(chunk_size or DEFAULT_CHUNK, dim=1) for t in sequence)))
+    for xc, dc, Bc, Cc in chunks:
+        wants_state = return_final_state or len(outputs) + 1 < len(chunks)
+        y, state = chunk_scan(xc, dc, A, Bc, Cc, state, wants_state)
         outputs.append(y)
     y = torch.cat(outputs, dim=1)
     if reverse:
