@@ -71,7 +71,7 @@ def skip_reason() -> str | None:
     """Return why nothing can be compiled here, or None."""
     if _nvcc() is None:
         return "nvcc was not found: install the CUDA toolkit to run the CUDA compile gates"
-    if _cuobjdump() is None:
+    if cuobjdump() is None:
         return "cuobjdump was not found: install triton, which carries it"
     return None
 
@@ -94,8 +94,8 @@ def kernels_of(source: Path, arch: str, *flags: str) -> tuple[Kernel, ...]:
         command += ["-Xptxas=-v", str(source), "-o", str(cubin)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-        sass = _output(str(_cuobjdump()), "-sass", str(cubin))
-    instructions = _instructions(sass)
+        sass = _output(str(cuobjdump()), "-sass", str(cubin))
+    instructions = read_sass(sass)
     usage = _usage(done.stdout + done.stderr)
     names = dict(zip(usage, _demangle(list(usage)), strict=True))
     return tuple(
@@ -122,7 +122,7 @@ def _usage(log: str) -> dict[str, tuple[int, int, int, int]]:
     return usage
 
 
-def _instructions(sass: str) -> dict[str, tuple[tuple[int, str, str], ...]]:
+def read_sass(sass: str) -> dict[str, tuple[tuple[int, str, str], ...]]:
     """Read symbol -> instructions from the listing of ``cuobjdump -sass``."""
     line = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);", re.M)
     listing = {}
@@ -150,7 +150,8 @@ def _nvcc() -> str | None:
     return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
 
-def _cuobjdump() -> str | None:
+def cuobjdump() -> str | None:
+    """Return the path of cuobjdump: the one triton carries, else one on the PATH."""
     found = importlib.util.find_spec("triton")
     if found is not None and found.origin is not None:
         carried = Path(found.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
