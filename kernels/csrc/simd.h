@@ -111,18 +111,18 @@ inline Vector<float> exp(Vector<float> x) {
     return p * (Vector<float>)exponent;
 }
 
-// log(1 + e) for e in [0, 1]
+// log(1 + e) for e in [0, 1]: e times the minimax polynomial of log(1 + e) / e
 inline Vector<float> log1p_unit(Vector<float> e) {
-    // log(1 + e) = 2 atanh(s) with s = e / (2 + e) in [0, 1/3], eight terms of the series
-    Vector<float> s = e / (e + 2.0f), q = s * s;
-    Vector<float> p = broadcast(1.0f / 15);
-    p = p * q + 1.0f / 13;
-    p = p * q + 1.0f / 11;
-    p = p * q + 1.0f / 9;
-    p = p * q + 1.0f / 7;
-    p = p * q + 1.0f / 5;
-    p = p * q + 1.0f / 3;
-    return 2.0f * (s + s * q * p);
+    Vector<float> p = broadcast(5.22832107e-3f);
+    p = p * e - 2.94866730e-2f;
+    p = p * e + 7.81934857e-2f;
+    p = p * e - 0.136602327f;
+    p = p * e + 0.191044137f;
+    p = p * e - 0.248425037f;
+    p = p * e + 0.333190203f;
+    p = p * e - 0.499994874f;
+    p = p * e + 0.99999994f;
+    return p * e;
 }
 
 inline Vector<double> exp(Vector<double> x) {

@@ -1,0 +1,33 @@
+// The selective scan on a GPU.
+#include "api.h"
+
+#include "forward.cuh"
+
+namespace {
+
+Scan describe(const ua_selective_scan* a) {
+    Scan scan = {};
+    scan.sizes = a->sizes;
+    scan.in[0] = a->in;
+    scan.directions = 1;
+    scan.reverse[0] = a->reverse != 0;
+    scan.z = a->z;
+    scan.initial_state = static_cast<const float*>(a->initial_state);
+    return scan;
+}
+
+} // namespace
+
+UA_ENTRY(selective_scan_forward_workspace)(ua_selective_scan* a) {
+    a->workspace_size = forward_workspace(a->sizes, 1);
+    return nullptr;
+}
+
+UA_ENTRY(selective_scan_forward)(const ua_selective_scan* a) {
+    return with_dtype(a, [&](auto tag) {
+        typedef decltype(tag) T;
+        ForwardScan f = {describe(a), contiguous(a->out, a->sizes),
+                         static_cast<float*>(a->final_state), nullptr};
+        return run_forward<T>(f, a->workspace, a->call);
+    });
+}

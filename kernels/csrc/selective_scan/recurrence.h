@@ -1,0 +1,146 @@
+// The recurrence of the selective scan on the CPU: K states of one vector of channels through all
+// frames of one direction, states in registers, and its reverse-mode derivative.
+#pragma once
+#include "../simd.h"
+
+namespace {
+
+constexpr int64_t kBlock = 128; // channels of a block: the scratch rows of the frames lie this far apart
+
+inline Vector<float> exp2(Vector<float> x) {
+    const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
+    Vector<float> shifted = x + shift;
+    Vector<float> r = x - (shifted - shift);
+    // (2^r - 1) / r on [-1/2, 1/2], minimax: 1e-7 relative, exact at r = 0, where decays live
+    Vector<float> p = broadcast(1.32646656e-3f);
+    p = p * r + 9.67151299e-3f;
+    p = p * r + 5.55073395e-2f;
+    p = p * r + 0.240222424f;
+    p = p * r + 0.693147004f;
+    p = p * r + 1.0f;
+    // the integer stands in the low bits of `shifted`; clamped, it is added to the exponent
+    Int32s n = (Int32s)shifted, low = 0x4b400000 - 125 - Int32s{}, high = low + 252;
+    n = n < low ? low : n;
+    n = n > high ? high : n;
+    return (Vector<float>)((Int32s)p + (n << 23));
+}
+__attribute__((noinline)) Vector<double> exp2(Vector<double> x) {
+    for (int i = 0; i < kLanes<double>; ++i) x[i] = ::exp2(x[i]);
+    return x;
+}
+
+enum Decay { kFree, kKeep, kReuse, kGeometric }; // free decays: computed; kept; taken from there
+
+// one direction of a strip: pointers at its channels, B, C, rates and sums at its first state
+template <class A> struct Strip {
+    int64_t frames, d_state, first;
+    bool reverse;
+    const A *x, *delta, *decay, *B, *C, *rates;
+    A *y, *state, *decays, *states;
+    const A* grad_y;
+    A *grad_x, *grad_delta, *sums_B, *sums_C;
+    A* grad_A;
+};
+
+// the decays of one frame, state after state
+template <class A, int K, Decay kDecay> struct Decays {
+    Vector<A> delta, power[2], square;
+    const A* rates;
+    A* kept;
+
+    Decays(const Strip<A>& s, int64_t f, Vector<A> delta) : delta(delta), rates(s.rates) {
+        if (kDecay == kKeep || kDecay == kReuse) kept = s.decays + f * K * kLanes<A>;
+        if (kDecay != kGeometric) return;
+        Vector<A> one = load(s.decay + f * kBlock);
+        power[0] = one;
+        if (s.first != 0) power[0] *= exp2(delta * load(s.rates) * A(s.first));
+        power[1] = power[0] * one;
+        square = one * one;
+    }
+
+    inline __attribute__((always_inline)) Vector<A> next(int n) {
+        if (kDecay == kGeometric) {
+            Vector<A> a = power[n & 1];
+            power[n & 1] *= square;
+            return a;
+        }
+        if (kDecay == kReuse) return load(kept + n * kLanes<A>);
+        Vector<A> a = exp2(delta * load(rates + n * kLanes<A>));
+        if (kDecay == kKeep) store(kept + n * kLanes<A>, a);
+        return a;
+    }
+};
+
+// adds C . h to y and advances the state; kReplay also stores the state before and after each step
+template <class A, int K, Decay kDecay, bool kReplay> void sweep(const Strip<A>& s) {
+    constexpr int V = kLanes<A>;
+    Vector<A> h[K];
+    for (int n = 0; n < K; ++n) {
+        h[n] = load(s.state + n * V);
+        // exp2 clamps a NaN rate away, so it enters here
+        h[n] += A(0) * load(kDecay == kGeometric ? s.rates : s.rates + n * V);
+        if (kReplay) store(s.states + n * V, h[n]);
+    }
+    for (int64_t i = 0; i < s.frames; ++i) {
+        int64_t f = s.reverse ? s.frames - 1 - i : i;
+        Vector<A> delta = load(s.delta + f * kBlock);
+        Vector<A> update = delta * load(s.x + f * kBlock);
+        Vector<A> y[2] = {load(s.y + f * kBlock), Vector<A>{}};
+        const A *B = s.B + f * s.d_state, *C = s.C + f * s.d_state;
+        A* after = s.states + (i + 1) * K * V;
+        Decays<A, K, kDecay> decays(s, f, delta);
+#pragma GCC unroll 16
+        for (int n = 0; n < K; ++n) {
+            h[n] = decays.next(n) * h[n] + update * B[n];
+            y[n & 1] += h[n] * C[n];
+            if (kReplay) store(after + n * V, h[n]);
+        }
+        store(s.y + f * kBlock, y[0] + y[1]);
+    }
+    for (int n = 0; n < K; ++n) store(s.state + n * V, h[n]);
+}
+
+// after a replay: from the gradient of the last state to that of the first, against the scan
+template <class A, int K, Decay kDecay> void unwind(const Strip<A>& s) {
+    constexpr int V = kLanes<A>;
+    Vector<A> grad_state[K], grad_rates[kDecay == kGeometric ? 1 : K] = {};
+    for (int n = 0; n < K; ++n) grad_state[n] = load(s.state + n * V);
+    for (int64_t i = s.frames - 1; i >= 0; --i) {
+        int64_t f = s.reverse ? s.frames - 1 - i : i;
+        Vector<A> delta = load(s.delta + f * kBlock), x = load(s.x + f * kBlock);
+        Vector<A> grad_y = load(s.grad_y + f * kBlock), update = delta * x;
+        const A *B = s.B + f * s.d_state, *C = s.C + f * s.d_state;
+        A *sums_B = s.sums_B + f * s.d_state * V, *sums_C = s.sums_C + f * s.d_state * V;
+        const A *before = s.states + i * K * V, *after = before + K * V;
+        Vector<A> grad_update = {}, grad_exponent = {};
+        Decays<A, K, kDecay> decays(s, f, delta);
+#pragma GCC unroll 16
+        for (int n = 0; n < K; ++n) {
+            Vector<A> grad = grad_state[n] + grad_y * C[n];
+            store(sums_C + n * V, load(sums_C + n * V) + grad_y * load(after + n * V));
+            store(sums_B + n * V, load(sums_B + n * V) + update * grad);
+            grad_update += grad * B[n];
+            grad_state[n] = grad * decays.next(n);
+            Vector<A> grad_log = grad_state[n] * load(before + n * V); // of delta * rate
+            if (kDecay == kGeometric) {
+                grad_exponent += grad_log * A(s.first + n + 1);
+            } else {
+                grad_rates[n] += grad_log * delta;
+                grad_exponent += grad_log * load(s.rates + n * V);
+            }
+        }
+        if (kDecay == kGeometric) {
+            grad_rates[0] += grad_exponent * delta;
+            grad_exponent *= load(s.rates);
+        }
+        Vector<A> grad_delta = grad_exponent * A(M_LN2) + grad_update * x;
+        store(s.grad_x + f * kBlock, load(s.grad_x + f * kBlock) + grad_update * delta);
+        store(s.grad_delta + f * kBlock, load(s.grad_delta + f * kBlock) + grad_delta);
+    }
+    for (int n = 0; n < K; ++n) store(s.state + n * V, grad_state[n]);
+    for (int n = 0; n < (kDecay == kGeometric ? 1 : K); ++n) {
+        store(s.grad_A + n * V, load(s.grad_A + n * V) + grad_rates[n]);
+    }
+}
+
+} // namespace

@@ -1,0 +1,172 @@
+// What the forward and backward kernels of both selective scans share.
+#pragma once
+#include "../cuda.h"
+#include "api.h"
+
+namespace {
+
+// One or two directions of time over the same activations; a single direction is direction 0.
+struct Scan {
+    ua_scan_sizes sizes;
+    ua_scan_inputs in[2];
+    int32_t directions;
+    int32_t reverse[2]; // direction d goes from the last frame to the first
+    int32_t paired;     // every row can be read and written two channels at a time
+    ua_array z;
+    const float* initial_state;
+};
+
+inline int64_t tiles_of(int64_t count, int64_t tile) { return (count + tile - 1) / tile; }
+
+// a contiguous (B, F, S, D)
+inline ua_array contiguous(void* data, const ua_scan_sizes& sizes) {
+    int64_t row = sizes.width, frame = sizes.space * row;
+    return {data, {sizes.frames * frame, frame, row, 0}};
+}
+
+// what is NULL in `own` is shared with `onward`
+inline ua_scan_inputs shared_inputs(const ua_scan_inputs& onward, ua_scan_inputs own) {
+    if (own.x.data == nullptr) own.x = onward.x;
+    if (own.dt.data == nullptr) own.dt = onward.dt;
+    if (own.B.data == nullptr) own.B = onward.B;
+    if (own.C.data == nullptr) own.C = onward.C;
+    if (own.A == nullptr) own.A = onward.A;
+    if (own.D == nullptr) own.D = onward.D;
+    if (own.dt_bias == nullptr) own.dt_bias = onward.dt_bias;
+    return own;
+}
+
+// says whether everything but `others` that is read along D can be read in pairs
+template <class T> bool pairs_fit(const Scan& a) {
+    bool fit = a.sizes.width % 2 == 0 && pairs_aligned<T>(a.z);
+    for (int d = 0; d < a.directions; ++d) {
+        fit = fit && pairs_aligned<T>(a.in[d].x) && pairs_aligned<T>(a.in[d].dt);
+    }
+    return fit;
+}
+
+// A location (b, s) of the picture and the frames above it.
+struct Location {
+    int64_t b, s;
+
+    __device__ Location(int64_t index, int64_t space) : b(index / space), s(index % space) {}
+
+    // row (b, frame, s) of an activation
+    template <class T> __device__ __forceinline__ T* row(const ua_array& array, int64_t frame) const {
+        int64_t offset = b * array.stride[0] + frame * array.stride[1] + s * array.stride[2];
+        return static_cast<T*>(array.data) + offset;
+    }
+};
+
+// The frame that direction `reverse` visits at `step`.
+__device__ __forceinline__ int64_t frame_at(int64_t step, int64_t frames, int reverse) {
+    return reverse ? frames - 1 - step : step;
+}
+
+// The rows of one location in the order a direction visits them.
+template <class T> struct Cursor {
+    T* p;
+    int64_t step;
+
+    __device__ Cursor(const ua_array& array, const Location& at, int64_t channel, int64_t frames,
+                      int reverse)
+        : p(at.row<T>(array, frame_at(0, frames, reverse)) + channel),
+          step(reverse ? -array.stride[1] : array.stride[1]) {}
+    __device__ __forceinline__ void advance() { p += step; }
+};
+
+// Two adjacent channels, of which the first `count` (2, 1 or 0) exist.
+struct Pair {
+    int count;
+    int paired;
+
+    template <class T> __device__ __forceinline__ float2 load(const T* p) const {
+        if (paired) return count > 0 ? load2(p) : make_float2(0.0f, 0.0f);
+        return make_float2(count > 0 ? ::load(p) : 0.0f, count > 1 ? ::load(p + 1) : 0.0f);
+    }
+    template <class T> __device__ __forceinline__ void store(T* p, float2 v) const {
+        if (paired) {
+            if (count > 0) store2(p, v);
+            return;
+        }
+        if (count > 0) ::store(p, v.x);
+        if (count > 1) ::store(p + 1, v.y);
+    }
+    // a parameter of each channel, 0 where it is absent
+    __device__ __forceinline__ float2 parameter(const void* data, int64_t channel) const {
+        const float* p = static_cast<const float*>(data);
+        if (p == nullptr) return make_float2(0.0f, 0.0f);
+        return make_float2(count > 0 ? p[channel] : 0.0f, count > 1 ? p[channel + 1] : 0.0f);
+    }
+};
+
+__device__ __forceinline__ Pair pair_at(int64_t channel, const Scan& a) {
+    int64_t left = a.sizes.width - channel;
+    return Pair{left >= 2 ? 2 : left == 1 ? 1 : 0, a.paired};
+}
+
+// W consecutive states of one channel out of `count` that exist; the others read as 0
+template <int W>
+__device__ __forceinline__ void load_states(const float* p, int64_t count, float (&v)[W]) {
+#pragma unroll
+    for (int n = 0; n < W; ++n) v[n] = n < count ? p[n] : 0.0f;
+}
+template <int W>
+__device__ __forceinline__ void store_states(float* p, int64_t count, const float (&v)[W]) {
+#pragma unroll
+    for (int n = 0; n < W; ++n) {
+        if (n < count) p[n] = v[n];
+    }
+}
+
+// The decay rates of states [first, first + W) of a channel, times log2(e), so that
+// exp(delta * A) is 2^(delta * rate). Rates of states and channels that do not exist are 0.
+template <int W, bool kGeometric> struct Rates {
+    float rate[W];
+
+    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first,
+                                         const ua_scan_sizes& sizes) {
+        const float* p = static_cast<const float*>(A) + channel * sizes.d_state + first;
+        load_states(p, channel < sizes.width ? sizes.d_state - first : 0, rate);
+#pragma unroll
+        for (int n = 0; n < W; ++n) rate[n] *= kLog2e;
+    }
+    __device__ __forceinline__ float of(int n) const { return rate[n]; }
+
+    __device__ __forceinline__ void decays(float delta, float (&decay)[W]) const {
+#pragma unroll
+        for (int n = 0; n < W; ++n) decay[n] = fast_exp2(delta * rate[n]);
+    }
+};
+
+// rate A[d] * (n + 1): one exponential, and powers of it by doubling
+template <int W> struct Rates<W, true> {
+    float slowest;
+    float first;
+
+    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first_state,
+                                         const ua_scan_sizes& sizes) {
+        bool exists = channel < sizes.width;
+        slowest = exists ? static_cast<const float*>(A)[channel] * kLog2e : 0.0f;
+        first = static_cast<float>(first_state + 1);
+    }
+    __device__ __forceinline__ float of(int n) const { return slowest * (first + n); }
+
+    __device__ __forceinline__ void decays(float delta, float (&decay)[W]) const {
+        float power = fast_exp2(delta * slowest);
+        decay[0] = first == 1.0f ? power : fast_exp2(delta * slowest * first);
+#pragma unroll
+        for (int done = 1; done < W; done *= 2) {
+#pragma unroll
+            for (int n = done; n < 2 * done && n < W; ++n) decay[n] = decay[n - done] * power;
+            power *= power;
+        }
+    }
+};
+
+__device__ __forceinline__ float2 step_size(float2 dt, float2 bias, bool through_softplus) {
+    float2 v = make_float2(dt.x + bias.x, dt.y + bias.y);
+    return through_softplus ? make_float2(softplus(v.x), softplus(v.y)) : v;
+}
+
+} // namespace
