@@ -1,0 +1,451 @@
+// Softmax attention over frames on the CPU, one location after the other.
+//
+// The frames of a location lie far apart in memory, often a power of two apart, so every row is
+// read once, all heads of it together, into a dense copy in the slot; results leave the same way.
+// A block of kLanes queries then has one query a lane and one row of scores a key: maximum,
+// exponentials and sum over the keys never cross lanes. A last block of few queries (F = 17, 33
+// and 65 leave one) takes a row a query instead, with the keys across the lanes. All scores of a
+// block are held, so the softmax is in one shot for any number of frames.
+#include "api.h"
+
+#include "../parallel.h"
+#include "../simd.h"
+
+namespace {
+
+// register tiles
+constexpr int kKeys = 8;                                // of block_scores: keys
+constexpr int kRows = 6;                                // of combine: rows
+constexpr int kColumns = UA_VECTOR_BYTES == 64 ? 4 : 2; // of combine: vectors
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+template <int n> struct Constant { static constexpr int value = n; };
+
+// calls run(Constant<n>{}) for n in [1, most]
+template <int most, class Run> inline void with_constant(int n, const Run& run) {
+    if constexpr (most > 1) {
+        if (n < most) return with_constant<most - 1>(n, run);
+    }
+    run(Constant<most>{});
+}
+
+// cuts count into the fewest nearly equal parts of at most `most`: run(first, Constant<part>{})
+template <int most, class Run> inline void in_parts(int64_t count, const Run& run) {
+    int64_t first = 0;
+    for (int64_t parts = (count + most - 1) / most; parts > 0; --parts) {
+        int64_t n = (count - first + parts - 1) / parts;
+        with_constant<most>(static_cast<int>(n), [&](auto part) { run(first, part); });
+        first += n;
+    }
+}
+
+// kernels of register tiles stay functions of their own: inlined, their pointers would spill
+#define UA_KERNEL __attribute__((noinline))
+
+// ---- steps across lanes
+
+template <class V> using Indices = decltype(V{} < V{});
+
+template <class V, class Pick> inline V shuffle(V a, V b, const Pick& pick) {
+    constexpr int n = sizeof(V) / sizeof(a[0]);
+#if defined(__clang__)
+    V r;
+    for (int i = 0; i < n; ++i) r[i] = pick(i) < n ? a[pick(i)] : b[pick(i) - n];
+    return r;
+#else
+    Indices<V> indices;
+    for (int i = 0; i < n; ++i) indices[i] = pick(i);
+    return __builtin_shuffle(a, b, indices);
+#endif
+}
+
+// the lanes of a and b in turn, from their low and from their high halves
+template <class V> inline V interleave_low(V a, V b) {
+    constexpr int n = sizeof(V) / sizeof(a[0]);
+    return shuffle(a, b, [](int i) { return i / 2 + i % 2 * n; });
+}
+template <class V> inline V interleave_high(V a, V b) {
+    constexpr int n = sizeof(V) / sizeof(a[0]);
+    return shuffle(a, b, [](int i) { return n / 2 + i / 2 + i % 2 * n; });
+}
+
+template <class A> inline void transpose(Vector<A> (&m)[kLanes<A>]) {
+    constexpr int n = kLanes<A>;
+    for (int step = 1; step < n; step *= 2) {
+        Vector<A> next[n];
+        for (int i = 0; i < n / 2; ++i) {
+            next[2 * i] = interleave_low(m[i], m[i + n / 2]);
+            next[2 * i + 1] = interleave_high(m[i], m[i + n / 2]);
+        }
+        for (int i = 0; i < n; ++i) m[i] = next[i];
+    }
+}
+
+// lane i: the sum of m[i]
+template <class A> inline Vector<A> sums(Vector<A> (&m)[kLanes<A>]) {
+    for (int n = kLanes<A> / 2; n > 0; n /= 2) {
+        for (int i = 0; i < n; ++i) {
+            m[i] = interleave_low(m[i], m[i + n]) + interleave_high(m[i], m[i + n]);
+        }
+    }
+    return m[0];
+}
+
+// all lanes: join over all lanes of v
+template <class A, class Join, int step = kLanes<A> / 2>
+inline Vector<A> fold(Vector<A> v, const Join& join) {
+    if constexpr (step > 0) {
+        auto turned = shuffle(v, v, [](int i) { return (i + step) % kLanes<A>; });
+        return fold<A, Join, step / 2>(join(v, turned), join);
+    }
+    return v;
+}
+
+template <class V> inline V add(V a, V b) { return a + b; }
+template <class V> inline V larger(V a, V b) { return a > b ? a : b; }
+
+// ---- rows between the tensors and their dense copies [head][frame][width]
+
+struct Place {
+    int64_t batch, location, head, heads; // heads: how many from `head` on
+};
+
+template <class T>
+T* row(const ua_array& x, const Place& at, int64_t frame, int64_t head) {
+    return static_cast<T*>(x.data) + at.batch * x.stride[0] + frame * x.stride[1] +
+           at.location * x.stride[2] + (at.head + head) * x.stride[3];
+}
+
+// calls run(d, n) for the vectors of a row, n lanes each
+template <class A, class Run> inline void over_row(int64_t dim, const Run& run) {
+    int64_t d = 0;
+    for (; d + kLanes<A> <= dim; d += kLanes<A>) run(d, kLanes<A>);
+    if (d < dim) run(d, static_cast<int>(dim - d));
+}
+
+template <class T, class A>
+void pack(const ua_temporal_attention* a, const ua_array& x, const Place& at, A factor, A* to) {
+    int64_t width = round_up(a->dim, kLanes<A>);
+    for (int64_t f = 0; f < a->frames; ++f) {
+        for (int64_t h = 0; h < at.heads; ++h) {
+            const T* from = row<const T>(x, at, f, h);
+            A* copy = to + (h * a->frames + f) * width;
+            over_row<A>(a->dim, [&](int64_t d, int n) { store(copy + d, load(from + d, n) * factor); });
+        }
+    }
+}
+
+template <class T, class A>
+void unpack(const ua_temporal_attention* a, const A* from, const Place& at, A factor,
+            const ua_array& x) {
+    int64_t width = round_up(a->dim, kLanes<A>);
+    for (int64_t f = 0; f < a->frames; ++f) {
+        for (int64_t h = 0; h < at.heads; ++h) {
+            T* to = row<T>(x, at, f, h);
+            const A* copy = from + (h * a->frames + f) * width;
+            over_row<A>(a->dim, [&](int64_t d, int n) { store(to + d, load(copy + d) * factor, n); });
+        }
+    }
+}
+
+// Asks for the rows of a head at the next location, 64 bytes of every frame at a call: the calls
+// stand between the register tiles, because all rows at once would stall.
+template <class T> class Ahead {
+public:
+    Ahead(const ua_temporal_attention* a, Place at, int64_t head) : frames_(a->frames) {
+        if (++at.location == a->locations) return;
+        bytes_ = a->dim * sizeof(T);
+        const ua_array* arrays[] = {&a->q, &a->k, &a->v, &a->grad};
+        for (const ua_array* x : arrays) {
+            if (x->data == nullptr) continue;
+            start_[arrays_] = reinterpret_cast<const char*>(row<const T>(*x, at, 0, head));
+            stride_[arrays_++] = x->stride[1] * sizeof(T);
+        }
+    }
+
+    void fetch() {
+        if (next_ == arrays_) return;
+        const char* p = start_[next_] + offset_;
+        for (int64_t f = 0; f < frames_; ++f) __builtin_prefetch(p + f * stride_[next_], 0, 2);
+        offset_ += 64;
+        if (offset_ < bytes_) return;
+        offset_ = 0;
+        ++next_;
+    }
+
+private:
+    const char* start_[4];
+    int64_t stride_[4], frames_, bytes_ = 0, offset_ = 0;
+    int arrays_ = 0, next_ = 0;
+};
+
+// ---- products; `width` is the distance of dense rows
+
+// to[d][lane] = rows[lane][d] of n rows; the other lanes are zero
+template <class A> void transpose_rows(const A* rows, int64_t n, int64_t width, A* to) {
+    constexpr int lanes = kLanes<A>;
+    for (int64_t d = 0; d < width; d += lanes) {
+        Vector<A> m[lanes];
+        for (int i = 0; i < lanes; ++i) m[i] = i < n ? load(rows + i * width + d) : Vector<A>{};
+        transpose<A>(m);
+        for (int i = 0; i < lanes; ++i) store(to + (d + i) * lanes, m[i]);
+    }
+}
+
+// scores[key][lane] = keys[key] . queries[.][lane]
+template <class A, int n>
+UA_KERNEL void block_scores(const A* queries, const A* keys, int64_t width, int64_t dim, A* scores) {
+    constexpr int lanes = kLanes<A>;
+    const A* key[n];
+    for (int i = 0; i < n; ++i) key[i] = keys + i * width;
+    Vector<A> sum[n] = {};
+    for (int64_t d = 0; d < dim; ++d) {
+        Vector<A> query = load(queries + d * lanes);
+        for (int i = 0; i < n; ++i) sum[i] += query * key[i][d];
+    }
+    for (int i = 0; i < n; ++i) store(scores + i * lanes, sum[i]);
+}
+
+// scores[key] = keys[key] . query of n keys; scores of the other lanes are zero
+template <class A, int n>
+UA_KERNEL void row_scores(const A* query, const A* keys, int64_t width, A* scores) {
+    Vector<A> m[kLanes<A>] = {};
+    for (int64_t d = 0; d < width; d += kLanes<A>) {
+        Vector<A> q = load(query + d);
+        for (int i = 0; i < n; ++i) m[i] += q * load(keys + i * width + d);
+    }
+    store(scores, sums<A>(m));
+}
+
+// how coefficients lie: value(row, term) = data[row * row_stride + term * term_stride]
+template <class A> struct Coefficients {
+    const A* data;
+    int64_t row_stride, term_stride;
+};
+
+// out[row] (+)= sum over terms of value(row, term) * terms[term], in n rows of m vectors
+template <class A, int n, int m, bool accumulate>
+UA_KERNEL void combine_tile(Coefficients<A> c, const A* terms, int64_t count, int64_t width, A* out) {
+    constexpr int lanes = kLanes<A>;
+    Vector<A> sum[n][m] = {};
+    if (accumulate) {
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < m; ++j) sum[i][j] = load(out + i * width + j * lanes);
+    }
+    for (int64_t t = 0; t < count; ++t) {
+        Vector<A> term[m];
+        for (int j = 0; j < m; ++j) term[j] = load(terms + j * lanes);
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < m; ++j) sum[i][j] += term[j] * c.data[i * c.row_stride];
+        terms += width;
+        c.data += c.term_stride;
+    }
+    for (int i = 0; i < n; ++i)
+        for (int j = 0; j < m; ++j) store(out + i * width + j * lanes, sum[i][j]);
+}
+
+template <bool accumulate, class A, class T>
+void combine(const Coefficients<A>& c, int64_t rows, const A* terms, int64_t count, int64_t width,
+             A* out, Ahead<T>& ahead) {
+    in_parts<kColumns>(width / kLanes<A>, [&](int64_t column, auto columns) {
+        int64_t offset = column * kLanes<A>;
+        in_parts<kRows>(rows, [&](int64_t row, auto part) {
+            ahead.fetch();
+            Coefficients<A> of_rows{c.data + row * c.row_stride, c.row_stride, c.term_stride};
+            combine_tile<A, decltype(part)::value, decltype(columns)::value, accumulate>(
+                of_rows, terms + offset, count, width, out + row * width + offset);
+        });
+    });
+}
+
+// ---- one head at one location
+
+// A group of queries against all keys: a block of up to kLanes with a query a lane, or one row.
+template <class A> struct Queries {
+    int64_t first, count;
+    bool block;
+};
+
+template <class A, class Run> void over_queries(int64_t frames, const Run& run) {
+    constexpr int lanes = kLanes<A>;
+    int64_t first = 0;
+    for (; first + lanes / 4 < frames; first += lanes) {
+        run(Queries<A>{first, smaller(frames - first, lanes), true});
+    }
+    for (; first < frames; ++first) run(Queries<A>{first, 1, false});
+}
+
+// sides of the scores as coefficients of a sum over the keys, and over the queries of the group
+template <class A> Coefficients<A> by_query(const Queries<A>& q, const A* scores) {
+    return {scores, 1, q.block ? kLanes<A> : 1};
+}
+template <class A> Coefficients<A> by_key(const Queries<A>& q, const A* scores) {
+    return {scores, q.block ? kLanes<A> : 1, 1};
+}
+
+// dot products of the group's rows with all rows of `keys`
+template <class A, class T>
+void products(const ua_temporal_attention* a, const Queries<A>& q, const A* rows, const A* keys,
+              A* turned, A* scores, Ahead<T>& ahead) {
+    int64_t width = round_up(a->dim, kLanes<A>);
+    rows += q.first * width;
+    if (q.block) {
+        ahead.fetch();
+        transpose_rows(rows, q.count, width, turned);
+        in_parts<kKeys>(a->frames, [&](int64_t key, auto part) {
+            ahead.fetch();
+            block_scores<A, decltype(part)::value>(turned, keys + key * width, width, a->dim,
+                                                   scores + key * kLanes<A>);
+        });
+    } else {
+        for (int64_t key = 0; key < a->frames; key += kLanes<A>) {
+            ahead.fetch();
+            int n = static_cast<int>(smaller(a->frames - key, kLanes<A>));
+            with_constant<kLanes<A>>(n, [&](auto part) {
+                row_scores<A, decltype(part)::value>(rows, keys + key * width, width, scores + key);
+            });
+        }
+    }
+}
+
+// vectors of scores that hold a group's, and the sum (maximum) over its keys in every lane
+template <class A> int64_t vectors(const Queries<A>& q, int64_t frames) {
+    return q.block ? frames : round_up(frames, kLanes<A>) / kLanes<A>;
+}
+
+template <class A> void softmax(const Queries<A>& q, int64_t frames, A* scores) {
+    constexpr int lanes = kLanes<A>;
+    int64_t count = vectors(q, frames);
+    if (!q.block) {
+        for (int64_t i = frames; i < count * lanes; ++i) scores[i] = A(-3e38);
+    }
+    Vector<A> top = load(scores), total = {};
+    for (int64_t i = 1; i < count; ++i) top = larger(top, load(scores + i * lanes));
+    if (!q.block) top = fold<A>(top, larger<Vector<A>>);
+    for (int64_t i = 0; i < count; ++i) {
+        Vector<A> p = exp(load(scores + i * lanes) - top);
+        total += p;
+        store(scores + i * lanes, p);
+    }
+    if (!q.block) total = fold<A>(total, add<Vector<A>>);
+    Vector<A> inverse = 1 / total;
+    for (int64_t i = 0; i < count; ++i) store(scores + i * lanes, load(scores + i * lanes) * inverse);
+}
+
+// slopes = p (slopes - sum over keys of p slopes): from the gradient of p to that of the scores
+template <class A>
+void softmax_backward(const Queries<A>& q, int64_t frames, const A* p, A* slopes) {
+    constexpr int lanes = kLanes<A>;
+    int64_t count = vectors(q, frames);
+    Vector<A> mean = {};
+    for (int64_t i = 0; i < count; ++i) mean += load(p + i * lanes) * load(slopes + i * lanes);
+    if (!q.block) mean = fold<A>(mean, add<Vector<A>>);
+    for (int64_t i = 0; i < count; ++i) {
+        Vector<A> slope = load(slopes + i * lanes) - mean;
+        store(slopes + i * lanes, load(p + i * lanes) * slope);
+    }
+}
+
+// ---- all heads at all locations
+
+// where the work on one place has its dense copies of tensors, its scores and a turned block
+template <class A> struct Slot {
+    A *copies, *scores, *turned;
+    int64_t copy_size, score_size;
+};
+
+template <class T, class Run>
+const char* over_places(const ua_temporal_attention* a, int copies, int score_arrays, const Run& run) {
+    typedef Compute<T> A;
+    int64_t width = round_up(a->dim, kLanes<A>);
+    int64_t copy_size = a->slot_heads * a->frames * width;
+    int64_t score_size = round_up(a->frames, kLanes<A>) * kLanes<A>;
+    int64_t used = copies * copy_size + score_arrays * score_size + width * kLanes<A>;
+    if (used > a->slot_size) return "the workspace is too small: reinstall the package";
+    int64_t places = a->batch * a->locations;
+    parallel_for(a->call.threads, a->slots, [&](int64_t slot) {
+        A* memory = static_cast<A*>(a->workspace) + slot * a->slot_size;
+        A* scores = memory + copies * copy_size;
+        A* turned = scores + score_arrays * score_size;
+        int64_t last = (slot + 1) * places / a->slots;
+        for (int64_t i = slot * places / a->slots; i < last; ++i) {
+            for (int64_t head = 0; head < a->heads; head += a->slot_heads) {
+                Place at{i / a->locations, i % a->locations, head,
+                         smaller(a->slot_heads, a->heads - head)};
+                run(at, Slot<A>{memory, scores, turned, copy_size, score_size});
+            }
+        }
+    });
+    return nullptr;
+}
+
+} // namespace
+
+UA_ENTRY(temporal_attention_forward)(const ua_temporal_attention* a) {
+    return with_dtype(a, [&](auto tag) {
+        typedef decltype(tag) T;
+        typedef Compute<T> A;
+        int64_t width = round_up(a->dim, kLanes<A>);
+        return over_places<T>(a, 3, 1, [&](const Place& at, const Slot<A>& slot) {
+            A *qs = slot.copies, *ks = qs + slot.copy_size, *vs = ks + slot.copy_size;
+            pack<T, A>(a, a->q, at, static_cast<A>(a->scale), qs);
+            pack<T, A>(a, a->k, at, 1, ks);
+            pack<T, A>(a, a->v, at, 1, vs);
+            for (int64_t h = 0; h < at.heads; ++h) {
+                int64_t offset = h * a->frames * width;
+                A *q = qs + offset, *k = ks + offset, *v = vs + offset;
+                Ahead<T> ahead(a, at, h);
+                over_queries<A>(a->frames, [&](const Queries<A>& group) {
+                    products(a, group, q, k, slot.turned, slot.scores, ahead);
+                    softmax(group, a->frames, slot.scores);
+                    // a group's queries are no longer needed: the output takes their place
+                    combine<false>(by_query(group, slot.scores), group.count, v, a->frames, width,
+                                   q + group.first * width, ahead);
+                });
+            }
+            unpack<T, A>(a, qs, at, 1, a->out);
+        });
+    });
+}
+
+UA_ENTRY(temporal_attention_backward)(const ua_temporal_attention* a) {
+    return with_dtype(a, [&](auto tag) {
+        typedef decltype(tag) T;
+        typedef Compute<T> A;
+        int64_t width = round_up(a->dim, kLanes<A>);
+        return over_places<T>(a, 6, 2, [&](const Place& at, const Slot<A>& slot) {
+            A *qs = slot.copies, *ks = qs + slot.copy_size, *vs = ks + slot.copy_size;
+            A *gs = vs + slot.copy_size, *dks = gs + slot.copy_size, *dvs = dks + slot.copy_size;
+            A *p = slot.scores, *slopes = p + slot.score_size;
+            pack<T, A>(a, a->q, at, static_cast<A>(a->scale), qs);
+            pack<T, A>(a, a->k, at, 1, ks);
+            pack<T, A>(a, a->v, at, 1, vs);
+            pack<T, A>(a, a->grad, at, 1, gs);
+            memset(dks, 0, 2 * slot.copy_size * sizeof(A));
+            for (int64_t h = 0; h < at.heads; ++h) {
+                int64_t offset = h * a->frames * width;
+                A *q = qs + offset, *k = ks + offset, *v = vs + offset, *g = gs + offset;
+                Ahead<T> ahead(a, at, h);
+                over_queries<A>(a->frames, [&](const Queries<A>& group) {
+                    int64_t first = group.first * width;
+                    products(a, group, q, k, slot.turned, p, ahead);
+                    softmax(group, a->frames, p);
+                    combine<true>(by_key(group, p), a->frames, g + first, group.count, width,
+                                  dvs + offset, ahead);
+                    products(a, group, g, v, slot.turned, slopes, ahead);
+                    softmax_backward(group, a->frames, p, slopes);
+                    combine<true>(by_key(group, slopes), a->frames, q + first, group.count, width,
+                                  dks + offset, ahead);
+                    // a group's queries are no longer needed: their gradient takes their place
+                    combine<false>(by_query(group, slopes), group.count, k, a->frames, width,
+                                   q + first, ahead);
+                });
+            }
+            unpack<T, A>(a, qs, at, static_cast<A>(a->scale), a->dq);
+            unpack<T, A>(a, dks, at, 1, a->dk);
+            unpack<T, A>(a, dvs, at, 1, a->dv);
+        });
+    });
+}
