@@ -36,7 +36,8 @@ template <class T> class Scan {
     A *from_start, *to_end;    // (chunk): product of the decays up to a frame, and after it
     A *state, *scaled;         // (N, p), (chunk, n)
     A* turned;                 // a transposed matrix
-    A *dy, *dx, *M, *R;        // (F, p), (chunk, p), (chunk, t), (chunk, n)
+    A *dy, *dgate;             // (F, p): gradients of y + D x, and of z divided by y + D x
+    A *dx, *M, *R;             // (chunk, p), (chunk, t), (chunk, n)
     A *dG, *dB, *dC;           // (F, t), (F, n), (F, n)
     A *entries, *dstate;       // (chunks, N, p): the state before each chunk, (N, p)
     A *dlog, *ddelta, *later;  // (chunk): of A * delta, of delta, sums over later frames
@@ -62,7 +63,7 @@ template <class T> class Scan {
         take(state, n * p), take(scaled, chunk * n);
         take(turned, p * n > p * t ? (p * n > n * t ? p * n : n * t) : (p > n ? p : n) * t);
         if (!a->backward) return;
-        take(dy, rows * p), take(dx, chunk * p), take(M, chunk * t), take(R, chunk * n);
+        take(dy, rows * p), take(dgate, rows * p), take(dx, chunk * p), take(M, chunk * t), take(R, chunk * n);
         take(dG, rows * t), take(dB, rows * n), take(dC, rows * n);
         take(entries, carries() ? chunks * n * p : 0), take(dstate, n * p);
         take(dlog, t), take(ddelta, t), take(later, t);
@@ -248,7 +249,6 @@ template <class T> class Scan {
         begin_head(h);
         const A D = a->D ? static_cast<const A*>(a->D)[h] : 0;
         const A rate = static_cast<const A*>(a->A)[h];
-        const Frames<const T> z = frames_of<const T>(a->z, h);
         const A dD = gate(h);
         for (int64_t c = 0; carries() && c < chunks; ++c) {
             memcpy(entries + c * n * p, state, n * p * sizeof(A));
@@ -259,22 +259,24 @@ template <class T> class Scan {
         if (a->grad_final_state) enter(dstate, a->grad_final_state, h);
 
         A dA = 0, dbias = 0;
-        const Frames<T> grad_x = frames_of<T>(a->grad_x, h), grad_dt = steps_of<T>(a->grad_dt, h);
+        const Frames<T> grad_x = frames_of<T>(a->grad_x, h), grad_z = frames_of<T>(a->grad_z, h);
+        const Frames<T> grad_dt = steps_of<T>(a->grad_dt, h);
         for (int64_t c = chunks - 1; c >= 0; --c) {
             const int64_t first = c * chunk, count = smaller(chunk, F - first);
             const A* entry = c > 0 || a->initial_state ? entries + c * n * p : nullptr;
             begin_chunk(first, count);
             product(first, count, entry);
-            if (z) gate_backward(h, first, count, D);
             product_backward(first, count);
             const bool left = c + 1 < chunks || a->grad_final_state;
             if (left) left_state_backward(first, count);
             if (entry) entry_backward(first, count, entry, left);
             for (int64_t i = 0; i < count; ++i) {
                 for (int64_t k = 0; k < P; k += kLanes<A>) {
-                    store(grad_x[first + i] + k,
-                          load(dx + i * p + k) + D * load(dy + (first + i) * p + k),
-                          smaller(P - k, kLanes<A>));
+                    const int lanes = smaller(P - k, kLanes<A>);
+                    const int64_t at = (first + i) * p + k;
+                    store(grad_x[first + i] + k, load(dx + i * p + k) + D * load(dy + at), lanes);
+                    if (!grad_z) continue;
+                    store(grad_z[first + i] + k, load(dgate + at) * ungated(first, i, k, D), lanes);
                 }
             }
             for (int64_t i = 0; i < count; ++i) {
@@ -291,7 +293,7 @@ template <class T> class Scan {
         if (a->grad_initial_state) leave(a->grad_initial_state, h, dstate);
     }
 
-    // dy = gradient of the ungated output; returns that of D
+    // fills dy and dgate; returns the gradient of D
     A gate(int64_t h) {
         const Frames<const T> grad = frames_of<const T>(a->grad_out, h);
         const Frames<const T> z = frames_of<const T>(a->z, h);
@@ -300,29 +302,16 @@ template <class T> class Scan {
             for (int64_t k = 0; k < P; k += kLanes<A>) {
                 const int lanes = smaller(P - k, kLanes<A>);
                 Vector<A> v = load(grad[f] + k, lanes);
-                if (z) v *= silu(load(z[f] + k, lanes));
+                if (z) {
+                    const Vector<A> raw = load(z[f] + k, lanes), open = sigmoid(raw);
+                    store(dgate + f * p + k, v * silu_slope(raw, open));
+                    v *= raw * open;
+                }
                 store(dy + f * p + k, v);
                 dD += v * load(x + f * p + k);
             }
         }
         return sum<A>(dD);
-    }
-
-    void gate_backward(int64_t h, int64_t first, int64_t count, A D) {
-        const Frames<const T> grad = frames_of<const T>(a->grad_out, h);
-        const Frames<const T> z = frames_of<const T>(a->z, h);
-        const Frames<T> grad_z = frames_of<T>(a->grad_z, h);
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t f = first + i;
-            for (int64_t k = 0; k < P; k += kLanes<A>) {
-                const int lanes = smaller(P - k, kLanes<A>);
-                const Vector<A> gate = load(z[f] + k, lanes);
-                store(grad_z[f] + k,
-                      load(grad[f] + k, lanes) * ungated(first, i, k, D) *
-                          silu_slope(gate, sigmoid(gate)),
-                      lanes);
-            }
-        }
     }
 
     // through y = W x: starts dx, ddelta and dlog, adds to dG

@@ -65,13 +65,56 @@ void multiply(A* out, int64_t out_row, int64_t rows, int64_t columns, const A* l
     }
 }
 
+// (a[0], b[0], a[1], b[1], ...) in two vectors
+template <class V> inline void interleave(V& a, V& b) {
+    constexpr int lanes = sizeof(V) / sizeof(a[0]);
+    V low = a, high = b;
+    for (int i = 0; i < lanes; ++i) {
+        low[i] = i % 2 ? b[i / 2] : a[i / 2];
+        high[i] = i % 2 ? b[(lanes + i) / 2] : a[(lanes + i) / 2];
+    }
+    a = low, b = high;
+}
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+inline void interleave(Vector<float>& a, Vector<float>& b) {
+#if UA_VECTOR_BYTES == 64
+    Vector<float> low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
+                                                22, 7, 23);
+    b = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+    Vector<float> low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    b = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+    a = low;
+}
+#endif
+#endif
+
 // to (columns, to_row) = from (rows, columns) transposed; the padding of to's rows is zeroed
 template <class A>
 void transpose(A* to, int64_t to_row, const A* from, int64_t from_row, int64_t rows,
                int64_t columns) {
-    for (int64_t c = 0; c < columns; ++c) {
-        for (int64_t r = 0; r < rows; ++r) to[c * to_row + r] = from[r * from_row + c];
-        for (int64_t r = rows; r < to_row; ++r) to[c * to_row + r] = 0;
+    constexpr int lanes = kLanes<A>;
+    for (int64_t c = 0; c < columns; c += lanes) {
+        const int width = smaller(columns - c, lanes);
+        for (int64_t r = 0; r < to_row; r += lanes) {
+            Vector<A> block[lanes], mixed[lanes];
+            for (int i = 0; i < lanes; ++i) {
+                block[i] = r + i < rows ? load(from + (r + i) * from_row + c, width) : Vector<A>{};
+            }
+            // log2(lanes) perfect shuffles of the rows transpose the block
+            for (int pass = 1; pass < lanes; pass *= 2) {
+                for (int i = 0; i < lanes / 2; ++i) {
+                    mixed[2 * i] = block[i], mixed[2 * i + 1] = block[i + lanes / 2];
+                    interleave(mixed[2 * i], mixed[2 * i + 1]);
+                }
+                for (int i = 0; i < lanes; ++i) block[i] = mixed[i];
+            }
+            for (int i = 0; i < width; ++i) {
+                store(to + (c + i) * to_row + r, block[i], smaller(to_row - r, lanes));
+            }
+        }
     }
 }
 
