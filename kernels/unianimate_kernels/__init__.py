@@ -76,6 +76,6 @@ register(
     reference=REFERENCE,
     xformers=peer_backend("xformers", "xformers"),
 )
-register("temporal_conv", native=native_backend("temporal_conv"), reference=REFERENCE)
+register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv"))
 register("geglu", native=native_backend("geglu"), triton=triton_backend(), reference=REFERENCE)
 check_process_backend()

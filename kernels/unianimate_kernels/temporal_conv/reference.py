@@ -1,14 +1,17 @@
-"""The 3x1x1 convolution as a plain (3, 1) convolution on a view.
+"""The 3x1x1 convolution by torch's own kernels: the specification.
 
-With channels last in memory (B, C, F, H, W) is also (B, C, F, H*W) channels-last, where a 2-D
-convolution of kernel (3, 1) is the same sum and has a good kernel everywhere.
+On a GPU it is a plain (3, 1) convolution on a view: with channels last in memory (B, C, F, H, W)
+is also (B, C, F, H*W) channels-last, and cuDNN's 2-D kernels are the better ones. On a CPU oneDNN
+takes the 3-D form as it is, and faster.
 """
 
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, conv3d
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (B, C_out, F, H, W)."""
+    if x.device.type == "cpu":
+        return conv3d(x, weight, bias, padding=(1, 0, 0))
     y = conv2d(x.flatten(3), weight.squeeze(-1), bias, padding=(1, 0))
     return y.unflatten(3, x.shape[3:])
