@@ -1,0 +1,70 @@
+"""What the spatial and the temporal transformer share: projections to heads, the feed-forward."""
+
+from torch import Tensor, nn
+
+from unianimate_kernels import geglu
+
+
+def heads_of(block: str, dim: int, num_heads: int | None, head_dim: int) -> int:
+    """Return the number of heads: the one given, or as many as fill `dim`.
+
+    Raises:
+        ValueError: `dim` is not a multiple of `head_dim` and `num_heads` is None.
+    """
+    if num_heads is not None:
+        return num_heads
+    if dim % head_dim:
+        raise ValueError(
+            f"{block}: dim ({dim}) must be a multiple of head_dim ({head_dim}); "
+            f"give another head_dim, or num_heads"
+        )
+    return dim // head_dim
+
+
+class HeadProjections(nn.Module):
+    """The projections around an attention: queries, keys, values without bias, and back.
+
+    Args:
+        dim: width of the tokens.
+        num_heads: heads.
+        head_dim: width of a head.
+        context_dim: width of the tokens that keys and values are made of; None is `dim`.
+    """
+
+    def __init__(
+        self, dim: int, *, num_heads: int, head_dim: int, context_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        inner, source = num_heads * head_dim, dim if context_dim is None else context_dim
+        self.num_heads, self.head_dim = num_heads, head_dim
+        self.to_q = nn.Linear(dim, inner, bias=False)
+        self.to_k = nn.Linear(source, inner, bias=False)
+        self.to_v = nn.Linear(source, inner, bias=False)
+        self.to_out = nn.Linear(inner, dim)
+
+    def project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries of x, keys and values of context, each (..., heads, head_dim)."""
+        heads = (self.num_heads, self.head_dim)
+        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
+        return q.unflatten(-1, heads), k.unflatten(-1, heads), v.unflatten(-1, heads)
+
+    def extra_repr(self) -> str:
+        """Tell the heads."""
+        return f"num_heads={self.num_heads}, head_dim={self.head_dim}"
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around a gated GELU, four times as wide inside.
+
+    Args:
+        dim: width of the tokens.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, 8 * dim)
+        self.out = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., dim) for (..., dim)."""
+        return self.out(geglu(self.proj(x)))

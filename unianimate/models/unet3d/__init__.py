@@ -1,0 +1,24 @@
+"""UNet3D: the network, its configuration, and the conditions it reads."""
+
+from unianimate.models.unet3d.conditions import Conditions, ConditionTensors
+from unianimate.models.unet3d.config import (
+    LevelSpec,
+    Mamba2Spec,
+    MambaSpec,
+    TemporalTransformerSpec,
+    UNet3DConfig,
+)
+from unianimate.models.unet3d.guidance import predict_both
+from unianimate.models.unet3d.model import UNet3D
+
+__all__ = [
+    "ConditionTensors",
+    "Conditions",
+    "LevelSpec",
+    "Mamba2Spec",
+    "MambaSpec",
+    "TemporalTransformerSpec",
+    "UNet3D",
+    "UNet3DConfig",
+    "predict_both",
+]
