@@ -1,8 +1,8 @@
 // Forward of both selective scans.
 //
-// A block is one location and 128 channels, a thread two adjacent channels with W states each in
-// registers. A sweep walks all frames in one direction of time for W states; there are as many
-// sweeps as directions and tiles of W states, and between them the output waits in shared memory
+// A block is one location and 128 channels, a thread two adjacent channels with kStates states each in
+// registers. A sweep walks all frames in one direction of time for kStates states; there are as many
+// sweeps as directions and tiles of kStates states, and between them the output waits in shared memory
 // (in the workspace beyond kSharedFrames). The loop over frames has no barrier and no shuffle: B
 // and C are staged in shared memory for kStaged frames at a time and read as broadcasts.
 #pragma once
@@ -22,34 +22,72 @@ struct ForwardScan {
     float* waiting;     // (blocks, F, 128): sums of sweeps, where shared memory is too small
 };
 
-// B and C of kStaged frames at one location, W states of each
-template <int W> struct Staged {
-    float4 B[kStaged][W / 4];
-    float4 C[kStaged][W / 4];
+// B and C of kStaged frames at one location, kStates states of each
+struct Staged {
+    float4 B[kStaged][kStates / 4];
+    float4 C[kStaged][kStates / 4];
 };
 
-template <class T, int W>
-__device__ __forceinline__ void stage(float4 (&to)[kStaged][W / 4], const ua_array& from,
+template <class T>
+__device__ __forceinline__ void stage(float4 (&to)[kStaged][kStates / 4], const ua_array& from,
                                       const Location& at, const Scan& a, int reverse,
                                       int64_t start, int count, int64_t first_state) {
     float* flat = &to[0][0].x;
-    for (int i = threadIdx.x; i < count * W; i += kForwardThreads) {
-        int64_t n = first_state + i % W;
-        const T* row = at.row<const T>(from, frame_at(start + i / W, a.sizes.frames, reverse));
+    for (int i = threadIdx.x; i < count * kStates; i += kForwardThreads) {
+        int64_t n = first_state + i % kStates;
+        const T* row = at.row<const T>(from, frame_at(start + i / kStates, a.sizes.frames, reverse));
         flat[i] = n < a.sizes.d_state ? load(row + n) : 0.0f;
     }
 }
 
-// One step of W states of one channel; returns C . h.
-template <int W, bool kGeometric>
-__device__ __forceinline__ float step(float (&h)[W], const Rates<W, kGeometric>& rates,
-                                      float delta, float x, const float4 (&B)[W / 4],
-                                      const float4 (&C)[W / 4]) {
-    float decay[W];
-    rates.decays(delta, decay);
+// The decays of the states of one channel, one exponential each.
+template <bool kGeometric> struct Decays {
+    float rate[kStates];
+
+    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first,
+                                         const ua_scan_sizes& sizes) {
+        load_rates(A, channel, first, sizes, rate);
+    }
+    __device__ __forceinline__ void over(float delta, float (&decay)[kStates]) const {
+#pragma unroll
+        for (int n = 0; n < kStates; ++n) decay[n] = fast_exp2(delta * rate[n]);
+    }
+};
+
+// Geometric decays: state n has p^(n + 1). Exponentials give p, p^2, p^4 and p^8, products the
+// rest; p^16 by squaring alone would have 16 times the rounding error of p.
+template <> struct Decays<true> {
+    float slowest, first;
+
+    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first_state,
+                                         const ua_scan_sizes& sizes) {
+        float rate[1];
+        load_rates(A, channel, 0, sizes, rate);
+        slowest = rate[0];
+        first = static_cast<float>(first_state + 1);
+    }
+    __device__ __forceinline__ void over(float delta, float (&decay)[kStates]) const {
+        float exponent = delta * slowest;
+        decay[0] = fast_exp2(exponent * first);
+#pragma unroll
+        for (int done = 1; done < kStates; done *= 2, exponent *= 2.0f) {
+            float power = fast_exp2(exponent);
+#pragma unroll
+            for (int n = 0; n < done; ++n) decay[done + n] = decay[n] * power;
+        }
+    }
+};
+
+// One step of the states of one channel; returns C . h.
+template <bool kGeometric>
+__device__ __forceinline__ float step(float (&h)[kStates], const Decays<kGeometric>& decays,
+                                      float delta, float x, const float4 (&B)[kStates / 4],
+                                      const float4 (&C)[kStates / 4]) {
+    float decay[kStates];
+    decays.over(delta, decay);
     float input = delta * x, y = 0.0f;
 #pragma unroll
-    for (int k = 0; k < W / 4; ++k) {
+    for (int k = 0; k < kStates / 4; ++k) {
         float4 b = B[k], c = C[k];
         h[4 * k + 0] = decay[4 * k + 0] * h[4 * k + 0] + input * b.x;
         h[4 * k + 1] = decay[4 * k + 1] * h[4 * k + 1] + input * b.y;
@@ -63,9 +101,9 @@ __device__ __forceinline__ float step(float (&h)[W], const Rates<W, kGeometric>&
     return y;
 }
 
-// Walks all frames in direction d with states [first_state, first_state + W).
-template <class T, int W, bool kGeometric>
-__device__ __forceinline__ void sweep(const ForwardScan& f, Staged<W>& staged, float* waiting,
+// Walks all frames in direction d with states [first_state, first_state + kStates).
+template <class T, bool kGeometric>
+__device__ __forceinline__ void sweep(const ForwardScan& f, Staged& staged, float* waiting,
                                       const Location& at, int64_t channel, int d,
                                       int64_t first_state, bool first, bool last) {
     const Scan& a = f.scan;
@@ -78,11 +116,11 @@ __device__ __forceinline__ void sweep(const ForwardScan& f, Staged<W>& staged, f
     const int64_t state_row = (at.b * a.sizes.space + at.s) * a.sizes.width + channel;
     const int64_t states = a.sizes.d_state - first_state;
 
-    Rates<W, kGeometric> rates[2];
-    float h[2][W];
+    Decays<kGeometric> decays[2];
+    float h[2][kStates];
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-        rates[j].read(in.A, channel + j, first_state, a.sizes);
+        decays[j].read(in.A, channel + j, first_state, a.sizes);
         int64_t exist = a.initial_state != nullptr && j < pair.count ? states : 0;
         load_states(a.initial_state + (state_row + j) * a.sizes.d_state + first_state, exist, h[j]);
     }
@@ -97,8 +135,8 @@ __device__ __forceinline__ void sweep(const ForwardScan& f, Staged<W>& staged, f
     for (int64_t start = 0; start < frames; start += kStaged) {
         int count = frames - start < kStaged ? static_cast<int>(frames - start) : kStaged;
         __syncthreads();
-        stage<T, W>(staged.B, in.B, at, a, reverse, start, count, first_state);
-        stage<T, W>(staged.C, in.C, at, a, reverse, start, count, first_state);
+        stage<T>(staged.B, in.B, at, a, reverse, start, count, first_state);
+        stage<T>(staged.C, in.C, at, a, reverse, start, count, first_state);
         __syncthreads();
         const bool more = start + count < frames;
 #pragma unroll 1
@@ -111,8 +149,8 @@ __device__ __forceinline__ void sweep(const ForwardScan& f, Staged<W>& staged, f
                 dt = pair.load(dts.p);
             }
             float2 y;
-            y.x = step<W, kGeometric>(h[0], rates[0], delta.x, x_now.x, staged.B[i], staged.C[i]);
-            y.y = step<W, kGeometric>(h[1], rates[1], delta.y, x_now.y, staged.B[i], staged.C[i]);
+            y.x = step(h[0], decays[0], delta.x, x_now.x, staged.B[i], staged.C[i]);
+            y.y = step(h[1], decays[1], delta.y, x_now.y, staged.B[i], staged.C[i]);
             y.x += skip.x * x_now.x;
             y.y += skip.y * x_now.y;
             if (!first) {
@@ -143,10 +181,10 @@ __device__ __forceinline__ void sweep(const ForwardScan& f, Staged<W>& staged, f
     }
 }
 
-template <class T, int W, bool kGeometric>
+template <class T, bool kGeometric>
 __global__ void __launch_bounds__(kForwardThreads, 8)
     scan_forward(const __grid_constant__ ForwardScan f) {
-    __shared__ Staged<W> staged;
+    __shared__ Staged staged;
     UA_DYNAMIC_SHARED(waiting_shared);
     const Scan& a = f.scan;
     const unsigned tiles = (a.sizes.width + kForwardChannels - 1) / kForwardChannels;
@@ -159,9 +197,9 @@ __global__ void __launch_bounds__(kForwardThreads, 8)
 #pragma unroll 1
     for (int d = 0; d < a.directions; ++d) {
 #pragma unroll 1
-        for (int64_t n = 0; n < a.sizes.d_state; n += W) {
-            bool last = d == a.directions - 1 && n + W >= a.sizes.d_state;
-            sweep<T, W, kGeometric>(f, staged, waiting, at, channel, d, n, d == 0 && n == 0, last);
+        for (int64_t n = 0; n < a.sizes.d_state; n += kStates) {
+            bool last = d == a.directions - 1 && n + kStates >= a.sizes.d_state;
+            sweep<T, kGeometric>(f, staged, waiting, at, channel, d, n, d == 0 && n == 0, last);
         }
     }
 }
@@ -172,15 +210,13 @@ inline int64_t forward_blocks(const ua_scan_sizes& sizes) {
     return sizes.batch * sizes.space * tiles_of(sizes.width, kForwardChannels);
 }
 
-inline bool waits(const ua_scan_sizes& sizes, int directions, int states) {
-    return directions > 1 || sizes.d_state > states;
+inline bool waits(const ua_scan_sizes& sizes, int directions) {
+    return directions > 1 || sizes.d_state > kStates;
 }
-
-constexpr int kStates = 16; // a thread holds for each channel
 
 // elements of float32
 inline int64_t forward_workspace(const ua_scan_sizes& sizes, int directions) {
-    if (!waits(sizes, directions, kStates) || sizes.frames <= kSharedFrames) return 0;
+    if (!waits(sizes, directions) || sizes.frames <= kSharedFrames) return 0;
     return forward_blocks(sizes) * sizes.frames * kForwardChannels;
 }
 
@@ -189,10 +225,10 @@ template <class T> const char* run_forward(ForwardScan f, void* workspace, const
     f.scan.paired = pairs_fit<T>(f.scan) && pairs_aligned<T>(f.out);
     f.waiting = static_cast<float*>(workspace);
     size_t shared = 0;
-    if (waits(sizes, f.scan.directions, kStates) && workspace == nullptr) {
+    if (waits(sizes, f.scan.directions) && workspace == nullptr) {
         shared = sizes.frames * kForwardChannels * sizeof(float);
     }
-    auto kernel = sizes.geometric ? scan_forward<T, kStates, true> : scan_forward<T, kStates, false>;
+    auto kernel = sizes.geometric ? scan_forward<T, true> : scan_forward<T, false>;
     return launch(kernel, forward_blocks(sizes), kForwardThreads, shared, call.stream, f);
 }
 

@@ -5,6 +5,9 @@
 
 namespace {
 
+// A sweep over the frames takes this many states; fewer are padded, more take several sweeps.
+constexpr int kStates = 16;
+
 // One or two directions of time over the same activations; a single direction is direction 0.
 struct Scan {
     ua_scan_sizes sizes;
@@ -121,48 +124,21 @@ __device__ __forceinline__ void store_states(float* p, int64_t count, const floa
 
 // The decay rates of states [first, first + W) of a channel, times log2(e), so that
 // exp(delta * A) is 2^(delta * rate). Rates of states and channels that do not exist are 0.
-template <int W, bool kGeometric> struct Rates {
-    float rate[W];
-
-    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first,
-                                         const ua_scan_sizes& sizes) {
-        const float* p = static_cast<const float*>(A) + channel * sizes.d_state + first;
-        load_states(p, channel < sizes.width ? sizes.d_state - first : 0, rate);
+template <int W>
+__device__ __forceinline__ void load_rates(const void* A, int64_t channel, int64_t first,
+                                           const ua_scan_sizes& sizes, float (&rate)[W]) {
+    const float* p = static_cast<const float*>(A);
+    const bool exists = channel < sizes.width;
+    if (sizes.geometric) {
+        const float slowest = exists ? p[channel] * kLog2e : 0.0f;
 #pragma unroll
-        for (int n = 0; n < W; ++n) rate[n] *= kLog2e;
+        for (int n = 0; n < W; ++n) rate[n] = slowest * static_cast<float>(first + n + 1);
+        return;
     }
-    __device__ __forceinline__ float of(int n) const { return rate[n]; }
-
-    __device__ __forceinline__ void decays(float delta, float (&decay)[W]) const {
+    load_states(p + channel * sizes.d_state + first, exists ? sizes.d_state - first : 0, rate);
 #pragma unroll
-        for (int n = 0; n < W; ++n) decay[n] = fast_exp2(delta * rate[n]);
-    }
-};
-
-// rate A[d] * (n + 1): one exponential, and powers of it by doubling
-template <int W> struct Rates<W, true> {
-    float slowest;
-    float first;
-
-    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first_state,
-                                         const ua_scan_sizes& sizes) {
-        bool exists = channel < sizes.width;
-        slowest = exists ? static_cast<const float*>(A)[channel] * kLog2e : 0.0f;
-        first = static_cast<float>(first_state + 1);
-    }
-    __device__ __forceinline__ float of(int n) const { return slowest * (first + n); }
-
-    __device__ __forceinline__ void decays(float delta, float (&decay)[W]) const {
-        float power = fast_exp2(delta * slowest);
-        decay[0] = first == 1.0f ? power : fast_exp2(delta * slowest * first);
-#pragma unroll
-        for (int done = 1; done < W; done *= 2) {
-#pragma unroll
-            for (int n = done; n < 2 * done && n < W; ++n) decay[n] = decay[n - done] * power;
-            power *= power;
-        }
-    }
-};
+    for (int n = 0; n < W; ++n) rate[n] *= kLog2e;
+}
 
 __device__ __forceinline__ float2 step_size(float2 dt, float2 bias, bool through_softplus) {
     float2 v = make_float2(dt.x + bias.x, dt.y + bias.y);
