@@ -1,0 +1,567 @@
+// Backward of both selective scans, from their inputs alone.
+//
+// A block owns 64 channels and walks its share of the locations. Four lanes own a channel, kStates / 4
+// states each. For each direction of time (and tile of kStates states) it first sweeps all frames
+// forwards, keeping the states on entry to every chunk of 8 frames, then replays the chunks from
+// the last to the first: states and decays of a chunk live in registers while the adjoint state
+// runs back through them. Softplus, gates and their slopes are evaluated once an element and
+// handed over in shared memory.
+//
+// Sums have a fixed order and no atomics. Over the states of a channel: shuffles. Over the
+// channels (dB, dC): shuffles and shared memory to one partial sum a block, then a second kernel.
+// Over the locations (dA, dD, ddt_bias): one partial sum a block, then a third kernel.
+#pragma once
+#include "scan.cuh"
+
+namespace {
+
+constexpr int kChunk = 8;
+constexpr int kHalf = kChunk / 2; // chunks of few frames skip their second half
+constexpr int kLanes = 4;         // of a channel
+constexpr int kOwn = kStates / kLanes; // states of a lane
+constexpr int kBackwardChannels = 64;
+constexpr int kBackwardThreads = kBackwardChannels * kLanes;
+constexpr int kWarps = kBackwardThreads / 32;
+constexpr int kBlocksPerMultiprocessor = 2;
+
+struct BackwardScan {
+    Scan scan;
+    ua_array grad_out;
+    ua_array grad_x[2], grad_dt[2]; // of both directions the same where shared
+    ua_array grad_z;
+    const float* grad_final_state;
+    float* grad_initial_state;
+    int32_t shared_x, shared_dt;
+
+    // the workspace
+    int32_t groups;     // blocks that share the locations of one tile of channels
+    float* entries;     // (blocks, chunks, kStates / 4 a thread)
+    float* sums;        // (blocks, 3, F, 64): y, dx and ddt, where several sweeps add to them
+    float* projections; // (directions, tiles, B, F, S, 2, N): dB and dC
+    float* rates;       // (groups, directions, tiles * 64, padded N): dA
+    float* channels;    // (groups, directions, 2, tiles * 64): dD and ddt_bias
+};
+
+// Values of one chunk, an element a slot.
+struct Elements {
+    float2 at[kChunk][kBackwardChannels / 2];
+
+    __device__ __forceinline__ float& of(int t, int channel) {
+        return (&at[t][0].x)[channel];
+    }
+};
+
+struct BackwardShared {
+    Elements x, delta, slope, gate; // gate: the gradient of the ungated output
+    Elements output;                // C . h in the sweep; the sum dh . B in the replay
+    Elements rate;                  // the sum of dh . decay . h A
+    float4 B[kChunk][kStates / 4];
+    float4 C[kChunk][kStates / 4];
+    float projections[kWarps][kChunk][2 * kStates];
+    float2 channels[2][2][kBackwardThreads]; // direction; dD, ddt_bias; of each thread
+};
+
+// What a block, its location and its sweep are, and the two roles of a thread.
+struct Work {
+    const BackwardScan& f;
+    BackwardShared& shared;
+    unsigned tiles, tile, group;
+    int64_t chunks;
+    // as one element of a chunk: frame t, channels element and element + 1
+    int t;
+    int64_t element;
+    Pair pair;
+    // as the lane of a channel
+    int quad, local;
+    int64_t channel;
+
+    __device__ Work(const BackwardScan& f, BackwardShared& shared) : f(f), shared(shared) {
+        const ua_scan_sizes& sizes = f.scan.sizes;
+        tiles = (sizes.width + kBackwardChannels - 1) / kBackwardChannels;
+        tile = blockIdx.x % tiles;
+        group = blockIdx.x / tiles;
+        chunks = (sizes.frames + kChunk - 1) / kChunk;
+        t = threadIdx.x / 32;
+        element = tile * kBackwardChannels + 2 * (threadIdx.x % 32);
+        pair = pair_at(element, f.scan);
+        quad = threadIdx.x % kLanes;
+        local = threadIdx.x / kLanes;
+        channel = tile * kBackwardChannels + local;
+    }
+
+    __device__ __forceinline__ float2& mine(Elements& elements) const {
+        return elements.at[t][threadIdx.x % 32];
+    }
+    // where the entry state of a chunk waits; a thread's states are kBackwardThreads apart
+    __device__ __forceinline__ float* entry(int64_t chunk) const {
+        return f.entries + (blockIdx.x * chunks + chunk) * (kBackwardThreads * kOwn) + threadIdx.x;
+    }
+    // a sum over sweeps: 0 the output, 1 dx, 2 ddt
+    __device__ __forceinline__ float* sum(int which, int64_t frame) const {
+        int64_t row = (blockIdx.x * 3 + which) * f.scan.sizes.frames + frame;
+        return f.sums + row * kBackwardChannels + 2 * (threadIdx.x % 32);
+    }
+    __device__ __forceinline__ float2 add_to_sum(int which, int64_t frame, float2 v, bool first,
+                                                 bool last) const {
+        if (!first) {
+            float2 before = load2(sum(which, frame));
+            v.x += before.x;
+            v.y += before.y;
+        }
+        if (!last) store2(sum(which, frame), v);
+        return v;
+    }
+};
+
+// One direction and tile of states at one location.
+struct Sweep {
+    int d;
+    int64_t first_state;
+    bool first, last;     // of all sweeps
+    bool first_d, last_d; // of direction d
+
+    __device__ bool first_of(bool shared) const { return shared ? first : first_d; }
+    __device__ bool last_of(bool shared) const { return shared ? last : last_d; }
+};
+
+// Stages B or C of the chunk that begins at step `start`; frames beyond the last are 0.
+template <class T>
+__device__ __forceinline__ void stage_chunk(float4 (&to)[kChunk][kStates / 4], const ua_array& from,
+                                            const Location& at, const Scan& a, const Sweep& s,
+                                            int64_t start) {
+    float* flat = &to[0][0].x;
+    for (int i = threadIdx.x; i < kChunk * kStates; i += kBackwardThreads) {
+        int64_t step = start + i / kStates, n = s.first_state + i % kStates;
+        float v = 0.0f;
+        if (step < a.sizes.frames && n < a.sizes.d_state) {
+            v = load(at.row<const T>(from, frame_at(step, a.sizes.frames, a.reverse[s.d])) + n);
+        }
+        flat[i] = v;
+    }
+}
+
+__device__ __forceinline__ void lane_states(const float4 (&from)[kStates / 4], int quad,
+                                            float (&v)[kOwn]) {
+    float4 own = from[quad];
+    v[0] = own.x, v[1] = own.y, v[2] = own.z, v[3] = own.w;
+}
+
+// Keeps the entry states of all chunks; with a gate, also finishes dz in the last sweep.
+template <class T>
+__device__ __forceinline__ void sweep_forwards(const Work& w, const Location& at,
+                                               const Sweep& s,
+                                               const float (&rate)[kOwn], float (&h)[kOwn]) {
+    const Scan& a = w.f.scan;
+    const ua_scan_inputs& in = a.in[s.d];
+    const int64_t frames = a.sizes.frames;
+    const bool gated = a.z.data != nullptr;
+    const float2 bias = w.pair.parameter(in.dt_bias, w.element);
+    const float2 skip = w.pair.parameter(s.first_state == 0 ? in.D : nullptr, w.element);
+#pragma unroll 1
+    for (int64_t chunk = 0; chunk < w.chunks; ++chunk) {
+#pragma unroll
+        for (int n = 0; n < kOwn; ++n) w.entry(chunk)[n * kBackwardThreads] = h[n];
+        if (!gated && chunk + 1 == w.chunks) break;
+        const int64_t step = chunk * kChunk + w.t;
+        const int64_t frame = frame_at(step, frames, a.reverse[s.d]);
+        const bool exists = step < frames;
+        float2 x = make_float2(0.0f, 0.0f), delta = x;
+        if (exists) {
+            x = w.pair.load(at.row<const T>(in.x, frame) + w.element);
+            float2 dt = w.pair.load(at.row<const T>(in.dt, frame) + w.element);
+            delta = step_size(dt, bias, a.sizes.softplus);
+        }
+        w.mine(w.shared.x) = x;
+        w.mine(w.shared.delta) = delta;
+        stage_chunk<T>(w.shared.B, in.B, at, a, s, chunk * kChunk);
+        stage_chunk<T>(w.shared.C, in.C, at, a, s, chunk * kChunk);
+        __syncthreads();
+#pragma unroll
+        for (int t = 0; t < kChunk; ++t) {
+            if (t >= kHalf && chunk * kChunk + kHalf >= frames) continue;
+            float B[kOwn], C[kOwn], delta_t = w.shared.delta.of(t, w.local);
+            float input = delta_t * w.shared.x.of(t, w.local), y = 0.0f;
+            lane_states(w.shared.B[t], w.quad, B);
+            lane_states(w.shared.C[t], w.quad, C);
+#pragma unroll
+            for (int n = 0; n < kOwn; ++n) {
+                h[n] = fast_exp2(delta_t * rate[n]) * h[n] + input * B[n];
+                y += h[n] * C[n];
+            }
+            if (!gated) continue;
+            y += __shfl_xor_sync(kWholeWarp, y, 1);
+            y += __shfl_xor_sync(kWholeWarp, y, 2);
+            if (w.quad == 0) w.shared.output.of(t, w.local) = y;
+        }
+        __syncthreads();
+        if (!gated || !exists) continue;
+        float2 y = w.mine(w.shared.output);
+        y.x += skip.x * x.x;
+        y.y += skip.y * x.y;
+        y = w.add_to_sum(0, frame, y, s.first, s.last);
+        if (!s.last) continue;
+        float2 z = w.pair.load(at.row<const T>(a.z, frame) + w.element);
+        float2 g = w.pair.load(at.row<const T>(w.f.grad_out, frame) + w.element);
+        float2 dz = make_float2(g.x * y.x * silu_slope(z.x, sigmoid(z.x)),
+                                g.y * y.y * silu_slope(z.y, sigmoid(z.y)));
+        w.pair.store(at.row<T>(w.f.grad_z, frame) + w.element, dz);
+    }
+}
+
+// Adds 2 kOwn = 8 values of each lane over the 8 channels of the warp, halving what is left to add
+// at every exchange: a lane returns with the sum of value 4 b2 + 2 b3 + b4, b its number's bits.
+__device__ __forceinline__ float sum_over_channels(float (&v)[2 * kOwn]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int left = kOwn, bit = kLanes; left > 0; left /= 2, bit *= 2) {
+        bool upper = (lane & bit) != 0;
+#pragma unroll
+        for (int n = 0; n < left; ++n) {
+            float keep = upper ? v[n + left] : v[n], give = upper ? v[n] : v[n + left];
+            v[n] = keep + __shfl_xor_sync(kWholeWarp, give, bit);
+        }
+    }
+    return v[0];
+}
+
+// Replays the chunks from the last to the first; `dh` is the adjoint of the state after the last
+// frame on entry and of the state before the first frame on return.
+template <class T>
+__device__ __forceinline__ void replay_backwards(const Work& w, const Location& at,
+                                                 const Sweep& s,
+                                                 const float (&rate)[kOwn], float (&dh)[kOwn],
+                                                 float (&dA)[kOwn]) {
+    const Scan& a = w.f.scan;
+    const ua_scan_inputs& in = a.in[s.d];
+    const int64_t frames = a.sizes.frames, states = a.sizes.d_state;
+    const int lane = threadIdx.x % 32;
+    // where sum_over_channels leaves this lane's value: dB before dC, states in order
+    const int value = (lane & 4) + ((lane >> 2) & 2) + ((lane >> 4) & 1);
+    const int slot = (value / kOwn) * kStates + w.quad * kOwn + value % kOwn;
+#pragma unroll 1
+    for (int64_t chunk = w.chunks - 1; chunk >= 0; --chunk) {
+        const int64_t step = chunk * kChunk + w.t;
+        const int64_t frame = frame_at(step, frames, a.reverse[s.d]);
+        const bool exists = step < frames;
+        {
+            float2 x = make_float2(0.0f, 0.0f), delta = x, slope = x, g = x;
+            if (exists) {
+                x = w.pair.load(at.row<const T>(in.x, frame) + w.element);
+                float2 dt = w.pair.load(at.row<const T>(in.dt, frame) + w.element);
+                g = w.pair.load(at.row<const T>(w.f.grad_out, frame) + w.element);
+                const float2 bias = w.pair.parameter(in.dt_bias, w.element);
+                delta = step_size(dt, bias, a.sizes.softplus);
+                slope = make_float2(1.0f, 1.0f);
+                if (a.sizes.softplus) {
+                    slope = make_float2(sigmoid(dt.x + bias.x), sigmoid(dt.y + bias.y));
+                }
+                if (a.z.data != nullptr) {
+                    float2 z = w.pair.load(at.row<const T>(a.z, frame) + w.element);
+                    g.x *= silu(z.x);
+                    g.y *= silu(z.y);
+                }
+            }
+            w.mine(w.shared.x) = x;
+            w.mine(w.shared.delta) = delta;
+            w.mine(w.shared.slope) = slope;
+            w.mine(w.shared.gate) = g;
+        }
+        stage_chunk<T>(w.shared.B, in.B, at, a, s, chunk * kChunk);
+        stage_chunk<T>(w.shared.C, in.C, at, a, s, chunk * kChunk);
+        float h[kChunk + 1][kOwn], decay[kChunk][kOwn];
+#pragma unroll
+        for (int n = 0; n < kOwn; ++n) h[0][n] = w.entry(chunk)[n * kBackwardThreads];
+        __syncthreads();
+
+        const bool second_half = chunk * kChunk + kHalf < frames;
+#pragma unroll
+        for (int t = 0; t < kChunk; ++t) {
+            if (t >= kHalf && !second_half) continue;
+            float B[kOwn], delta = w.shared.delta.of(t, w.local);
+            float input = delta * w.shared.x.of(t, w.local);
+            lane_states(w.shared.B[t], w.quad, B);
+#pragma unroll
+            for (int n = 0; n < kOwn; ++n) {
+                decay[t][n] = fast_exp2(delta * rate[n]);
+                h[t + 1][n] = decay[t][n] * h[t][n] + input * B[n];
+            }
+        }
+#pragma unroll
+        for (int t = kChunk - 1; t >= 0; --t) {
+            if (t >= kHalf && !second_half) continue;
+            float B[kOwn], C[kOwn], products[2 * kOwn];
+            float g = w.shared.gate.of(t, w.local), delta = w.shared.delta.of(t, w.local);
+            float input = delta * w.shared.x.of(t, w.local), dinput = 0.0f, drate = 0.0f;
+            lane_states(w.shared.B[t], w.quad, B);
+            lane_states(w.shared.C[t], w.quad, C);
+#pragma unroll
+            for (int n = 0; n < kOwn; ++n) {
+                dh[n] += g * C[n];
+                products[n] = dh[n] * input;
+                products[kOwn + n] = g * h[t + 1][n];
+                dinput += dh[n] * B[n];
+                dh[n] *= decay[t][n];
+                float carried = dh[n] * h[t][n];
+                dA[n] += carried * delta;
+                drate += carried * rate[n];
+            }
+            // even lanes of a channel add up dinput, odd ones drate
+            bool odd = (lane & 1) != 0;
+            float sum = odd ? drate : dinput;
+            sum += __shfl_xor_sync(kWholeWarp, odd ? dinput : drate, 1);
+            sum += __shfl_xor_sync(kWholeWarp, sum, 2);
+            if (w.quad == 0) w.shared.output.of(t, w.local) = sum;
+            if (w.quad == 1) w.shared.rate.of(t, w.local) = sum;
+            w.shared.projections[threadIdx.x / 32][t][slot] = sum_over_channels(products);
+        }
+        __syncthreads();
+
+        if (!exists) continue;
+        const int64_t row = (at.b * frames + frame) * a.sizes.space + at.s;
+        for (int v = lane; v < 2 * kStates; v += 32) {
+            float sum = 0.0f;
+#pragma unroll
+            for (int warp = 0; warp < kWarps; ++warp) sum += w.shared.projections[warp][w.t][v];
+            int64_t n = s.first_state + v % kStates;
+            if (n >= states) continue;
+            int64_t rows = a.sizes.batch * frames * a.sizes.space;
+            int64_t part = (s.d * w.tiles + w.tile) * rows + row;
+            w.f.projections[(part * 2 + v / kStates) * states + n] = sum;
+        }
+        const float2 x = w.mine(w.shared.x), delta = w.mine(w.shared.delta);
+        const float2 slope = w.mine(w.shared.slope), g = w.mine(w.shared.gate);
+        const float2 dinput = w.mine(w.shared.output), drate = w.mine(w.shared.rate);
+        const float2 skip = w.pair.parameter(s.first_state == 0 ? in.D : nullptr, w.element);
+        float2 dx = make_float2(dinput.x * delta.x + skip.x * g.x,
+                                dinput.y * delta.y + skip.y * g.y);
+        float2 ddt = make_float2((dinput.x * x.x + drate.x * kLn2) * slope.x,
+                                 (dinput.y * x.y + drate.y * kLn2) * slope.y);
+        float2(&channels)[2][kBackwardThreads] = w.shared.channels[s.d];
+        if (s.first_state == 0) {
+            channels[0][threadIdx.x].x += g.x * x.x;
+            channels[0][threadIdx.x].y += g.y * x.y;
+        }
+        channels[1][threadIdx.x].x += ddt.x;
+        channels[1][threadIdx.x].y += ddt.y;
+        const bool last_x = s.last_of(w.f.shared_x), last_dt = s.last_of(w.f.shared_dt);
+        dx = w.add_to_sum(1, frame, dx, s.first_of(w.f.shared_x), last_x);
+        ddt = w.add_to_sum(2, frame, ddt, s.first_of(w.f.shared_dt), last_dt);
+        if (last_x) w.pair.store(at.row<T>(w.f.grad_x[s.d], frame) + w.element, dx);
+        if (last_dt) w.pair.store(at.row<T>(w.f.grad_dt[s.d], frame) + w.element, ddt);
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void differentiate(const Work& w, const Location& at, const Sweep& s,
+                                              bool first_location) {
+    const Scan& a = w.f.scan;
+    const int64_t first = s.first_state + w.quad * kOwn;
+    const bool exists = w.channel < a.sizes.width;
+    const int64_t states = exists ? a.sizes.d_state - first : 0;
+    const int64_t state_row = (at.b * a.sizes.space + at.s) * a.sizes.width + w.channel;
+    const int64_t state = state_row * a.sizes.d_state + first;
+
+    float rate[kOwn];
+    load_rates(a.in[s.d].A, w.channel, first, a.sizes, rate);
+    {
+        float h[kOwn];
+        load_states(a.initial_state + state, a.initial_state != nullptr ? states : 0, h);
+        sweep_forwards<T>(w, at, s, rate, h);
+    }
+    float dh[kOwn], dA[kOwn] = {};
+    load_states(w.f.grad_final_state + state, w.f.grad_final_state != nullptr ? states : 0, dh);
+    replay_backwards<T>(w, at, s, rate, dh, dA);
+    if (w.f.grad_initial_state != nullptr) store_states(w.f.grad_initial_state + state, states, dh);
+
+    int64_t padded = (a.sizes.d_state + kStates - 1) / kStates * kStates;
+    int64_t row = (w.group * a.directions + s.d) * (w.tiles * int64_t{kBackwardChannels});
+    float* total = w.f.rates + (row + w.channel) * padded + first;
+#pragma unroll
+    for (int n = 0; n < kOwn; ++n) total[n] = first_location ? dA[n] : total[n] + dA[n];
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBackwardThreads, kBlocksPerMultiprocessor)
+    scan_backward(const __grid_constant__ BackwardScan f) {
+    __shared__ BackwardShared shared;
+    const Scan& a = f.scan;
+    const Work w(f, shared);
+    for (int i = 0; i < 4; ++i) {
+        shared.channels[i / 2][i % 2][threadIdx.x] = make_float2(0.0f, 0.0f);
+    }
+    const int64_t locations = a.sizes.batch * a.sizes.space;
+#pragma unroll 1
+    for (int64_t location = w.group; location < locations; location += f.groups) {
+        const Location at(location, a.sizes.space);
+#pragma unroll 1
+        for (int d = 0; d < a.directions; ++d) {
+#pragma unroll 1
+            for (int64_t n = 0; n < a.sizes.d_state; n += kStates) {
+                bool last = n + kStates >= a.sizes.d_state;
+                Sweep s = {d, n, d == 0 && n == 0, d == a.directions - 1 && last, n == 0, last};
+                differentiate<T>(w, at, s, location == w.group);
+            }
+        }
+    }
+    __syncthreads();
+    // dD and ddt_bias: over the frames of a chunk, which the warps hold
+    for (int i = threadIdx.x; i < a.directions * 2 * kBackwardChannels; i += kBackwardThreads) {
+        int channel = i % kBackwardChannels, which = i / kBackwardChannels;
+        const float* of_threads = &shared.channels[which / 2][which % 2][0].x;
+        float sum = 0.0f;
+        for (int t = 0; t < kChunk; ++t) sum += of_threads[t * kBackwardChannels + channel];
+        int64_t row = static_cast<int64_t>(w.group) * a.directions * 2 + which;
+        f.channels[(row * w.tiles + w.tile) * kBackwardChannels + channel] = sum;
+    }
+}
+
+// ---- second stage: what the blocks left, added in the order of the blocks
+
+struct Projections {
+    const float* parts;    // (parts, B, F, S, 2, N)
+    int64_t size;          // of a part
+    int64_t states;
+    int64_t first[2], end[2]; // the parts that add to dB, dC
+    void* out[2];             // NULL where the other direction has it
+};
+
+template <class T> __global__ void sum_projections(const __grid_constant__ Projections p) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= p.size) return;
+    const int64_t pair = i / p.states;
+    const int which = pair % 2;
+    if (p.out[which] == nullptr) return;
+    float sum = 0.0f;
+    for (int64_t part = p.first[which]; part < p.end[which]; ++part) {
+        sum += p.parts[part * p.size + i];
+    }
+    store(static_cast<T*>(p.out[which]) + pair / 2 * p.states + i % p.states, sum);
+}
+
+struct Parameters {
+    const float* rates;    // (groups, directions, padded width, padded states)
+    const float* channels; // (groups, directions, 2, padded width)
+    int64_t groups, directions, width, padded_width, states, padded_states;
+    int64_t geometric;
+    int64_t first[3], end[3]; // the directions that add to dA, dD, ddt_bias
+    float* out[3];            // NULL where there is none, or the other direction has it
+};
+
+// thread (c, n): dA, then dD, then ddt_bias of channel c
+__global__ void sum_parameters(const __grid_constant__ Parameters p) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    const int64_t columns = p.geometric ? 1 : p.states;
+    const int64_t which = i < p.width * columns ? 0 : 1 + (i - p.width * columns) / p.width;
+    if (which > 2 || p.out[which] == nullptr) return;
+    const int64_t at = which == 0 ? i : (i - p.width * columns) % p.width;
+    const int64_t c = which == 0 ? at / columns : at, n = at % columns;
+    float sum = 0.0f;
+    for (int64_t g = 0; g < p.groups; ++g) {
+        for (int64_t d = p.first[which]; d < p.end[which]; ++d) {
+            const int64_t row = g * p.directions + d;
+            if (which > 0) {
+                sum += p.channels[(row * 2 + which - 1) * p.padded_width + c];
+                continue;
+            }
+            const float* rate = p.rates + (row * p.padded_width + c) * p.padded_states;
+            if (!p.geometric) {
+                sum += rate[n];
+                continue;
+            }
+            for (int64_t m = 0; m < p.states; ++m) sum += rate[m] * static_cast<float>(m + 1);
+        }
+    }
+    p.out[which][at] = sum;
+}
+
+// ---- host side
+
+// How the work is divided and where its parts lie in the workspace; sizes in float32.
+struct BackwardPlan {
+    int64_t tiles, groups, blocks, chunks, padded_width, padded_states;
+    int64_t entries, sums, projections, rates, channels;
+
+    BackwardPlan(const ua_scan_sizes& s, int directions, int64_t device) {
+        const int64_t locations = s.batch * s.space;
+        tiles = tiles_of(s.width, kBackwardChannels);
+        groups = kBlocksPerMultiprocessor * multiprocessors(device) / tiles;
+        groups = groups < 1 ? 1 : groups > locations ? locations : groups;
+        blocks = tiles * groups;
+        chunks = tiles_of(s.frames, kChunk);
+        padded_width = tiles * kBackwardChannels;
+        padded_states = tiles_of(s.d_state, kStates) * kStates;
+        entries = blocks * chunks * kBackwardThreads * kOwn;
+        const bool several = directions > 1 || s.d_state > kStates;
+        sums = several ? blocks * 3 * s.frames * kBackwardChannels : 0;
+        projections = directions * tiles * locations * s.frames * 2 * s.d_state;
+        rates = groups * directions * padded_width * padded_states;
+        channels = groups * directions * 2 * padded_width;
+    }
+    int64_t size() const { return entries + sums + projections + rates + channels; }
+};
+
+constexpr int kSumThreads = 256;
+
+// `grad` holds NULL in direction 1 for what both directions share
+template <class T>
+const char* run_backward(BackwardScan f, const ua_scan_gradients (&grad)[2], float* workspace,
+                         const ua_call& call) {
+    const ua_scan_sizes& s = f.scan.sizes;
+    const int directions = f.scan.directions;
+    const BackwardPlan plan(s, directions, call.device);
+    f.groups = static_cast<int32_t>(plan.groups);
+    f.sums = workspace; // pairs of floats: first, because its size is even and the start aligned
+    f.entries = f.sums + plan.sums;
+    f.rates = f.entries + plan.entries;
+    f.channels = f.rates + plan.rates;
+    f.projections = f.channels + plan.channels;
+    f.shared_x = directions > 1 && grad[1].x == nullptr;
+    f.shared_dt = directions > 1 && grad[1].dt == nullptr;
+    f.scan.paired = pairs_fit<T>(f.scan) && pairs_aligned<T>(f.grad_out) &&
+                    pairs_aligned<T>(f.grad_z);
+    for (int d = 0; d < directions; ++d) {
+        f.grad_x[d] = contiguous(grad[f.shared_x ? 0 : d].x, s);
+        f.grad_dt[d] = contiguous(grad[f.shared_dt ? 0 : d].dt, s);
+        f.scan.paired = f.scan.paired && pairs_aligned<T>(f.grad_x[d]) &&
+                        pairs_aligned<T>(f.grad_dt[d]);
+    }
+    const char* error = launch(scan_backward<T>, plan.blocks, kBackwardThreads, 0, call.stream, f);
+
+    for (int d = 0; d < directions && error == nullptr; ++d) {
+        // direction d adds alone, or direction 0 for both
+        auto first = [&](const void* second) { return directions > 1 && second == nullptr ? 0 : d; };
+        auto end = [&](const void* second) {
+            return directions > 1 && second == nullptr ? directions : d + 1;
+        };
+        const ua_scan_gradients& second = grad[1];
+        const int64_t size = s.batch * s.frames * s.space * 2 * s.d_state;
+        Projections p = {f.projections,
+                         size,
+                         s.d_state,
+                         {first(second.B) * plan.tiles, first(second.C) * plan.tiles},
+                         {end(second.B) * plan.tiles, end(second.C) * plan.tiles},
+                         {grad[d].B, grad[d].C}};
+        error = launch(sum_projections<T>, tiles_of(size, kSumThreads), kSumThreads, 0,
+                       call.stream, p);
+        if (error != nullptr) break;
+        Parameters q = {f.rates,
+                        f.channels,
+                        plan.groups,
+                        directions,
+                        s.width,
+                        plan.padded_width,
+                        s.d_state,
+                        plan.padded_states,
+                        s.geometric,
+                        {first(second.A), first(second.D), first(second.dt_bias)},
+                        {end(second.A), end(second.D), end(second.dt_bias)},
+                        {static_cast<float*>(grad[d].A), static_cast<float*>(grad[d].D),
+                         static_cast<float*>(grad[d].dt_bias)}};
+        const int64_t outputs = s.width * ((s.geometric ? 1 : s.d_state) + 2);
+        error = launch(sum_parameters, tiles_of(outputs, kSumThreads), kSumThreads, 0,
+                       call.stream, q);
+    }
+    return error;
+}
+
+} // namespace
