@@ -51,12 +51,8 @@ def _vision(width: int, layers: int, size: int, patch: int, out: int) -> dict[st
 # every frame
 _SMALL = UniAnimateConfig(
     unet=UNet3DConfig(
-        dim=64,
-        levels=(
-            LevelSpec(channels=64, depth=1),
-            LevelSpec(channels=96, depth=1),
-            LevelSpec(channels=160, depth=1),
-        ),
+        dim=96,
+        levels=(LevelSpec(channels=96, depth=1),) * 3,
         temporal=TemporalTransformerSpec(head_dim=32),
         in_channels=8,
         out_channels=8,
@@ -75,7 +71,7 @@ _SMALL = UniAnimateConfig(
     steps=20,
     guidance=1.0,
     text_tokens=4,
-    vae=_autoencoder((32, 64, 96, 96), latents=8, groups=16),
+    vae=_autoencoder((32, 64, 64, 96), latents=8, groups=16),
     image_encoder=_vision(width=128, layers=4, size=128, patch=16, out=192),
 )
 

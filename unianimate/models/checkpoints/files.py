@@ -163,8 +163,10 @@ def load_weights(module: nn.Module, path: Path, dtype: torch.dtype | None = None
     """
     state = only_tensors(path, read_checkpoint(path))
     check_fits(str(path), state, module)
+    if dtype is not None:
+        state = {k: x.to(dtype) if x.is_floating_point() else x for k, x in state.items()}
     module.load_state_dict(state, strict=True, assign=True)
-    module.to(dtype=dtype).eval()
+    module.eval()
 
 
 def check_fits(what: str, state: Mapping[str, Tensor], module: nn.Module) -> None:

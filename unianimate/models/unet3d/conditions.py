@@ -1,8 +1,7 @@
 """What a UNet3D is told besides the noise: encoded once, used at every step."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -79,10 +78,17 @@ class Conditions:
     condition_channels: int
     reference_in_every_frame: bool = False
     pose_kept: Tensor | None = None
+    _made: list[ConditionTensors] = field(default_factory=list, init=False, repr=False)
 
-    @cached_property
+    @property
     def tensors(self) -> ConditionTensors:
-        """What the network reads."""
+        """What the network reads, made at the first call."""
+        # not a cached_property: torch.compile cannot trace its lock
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
+
+    def _make(self) -> ConditionTensors:
         batch = max(self.text.shape[0], self.image.shape[0])
         text, image = (t.expand(batch, -1, -1) for t in (self.text, self.image))
         return ConditionTensors(self._frames(), self.reference, torch.cat([text, image], dim=1))
