@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .._autocast import autocast
@@ -13,6 +14,9 @@ from .._checks import (
     expect_shape,
 )
 from .._dispatch import choose
+from ..selective_scan.reference import accumulator
+
+_MAX_NATIVE_TAPS = 64
 
 
 class ConvOutput(NamedTuple):
@@ -72,7 +76,10 @@ def causal_conv1d(
     expect_shape(op, "initial_state", initial_state, (batch, space, weight.shape[1] - 1, width))
     if activation not in ("silu", None):
         raise ValueError(f"{op}: activation must be 'silu' or None, got {activation!r}")
-    match choose(op, x, backend):
+    limits = None
+    if weight.shape[1] > _MAX_NATIVE_TAPS:
+        limits = {"native": f"it takes up to {_MAX_NATIVE_TAPS} taps, got {weight.shape[1]}"}
+    match choose(op, x, backend, limits):
         case "native":
             from .native import forward
         case "triton":
@@ -81,5 +88,23 @@ def causal_conv1d(
             from .peer import forward
         case _:
             from .reference import forward
-    output, state = forward(x, weight, bias, activation, reverse, initial_state)
-    return ConvOutput(output, state) if return_final_state else output
+    output = forward(x, weight, bias, activation, reverse, initial_state)
+    if not return_final_state:
+        return output
+    return ConvOutput(output, _final_state(x, weight.shape[1] - 1, reverse, initial_state))
+
+
+def _final_state(x: Tensor, past: int, reverse: bool, initial_state: Tensor | None) -> Tensor:
+    """Return the (B, S, W-1, D) frames that the clip scanned next has to know, oldest first."""
+    dtype = accumulator(x)
+    known = min(past, x.shape[1])
+    frames = x[:, :known] if reverse else x[:, x.shape[1] - known :]
+    frames = frames.to(dtype).transpose(1, 2)
+    if known == past:
+        return frames.contiguous()
+    state = initial_state
+    if state is None:
+        state = frames.new_zeros(frames.shape[0], frames.shape[1], past, frames.shape[3])
+    if reverse:
+        return torch.cat([frames, state[:, :, : past - known]], dim=2)
+    return torch.cat([state[:, :, known:], frames], dim=2)

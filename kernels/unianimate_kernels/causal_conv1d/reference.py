@@ -17,8 +17,8 @@ def forward(
     activation: str | None,
     reverse: bool,
     initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Return the output in x's dtype and the frames a following clip has to know."""
+) -> Tensor:
+    """Return the output in x's dtype."""
     dtype = accumulator(x)
     frames, past = x.shape[1], weight.shape[1] - 1
     xs = x.to(dtype)
@@ -36,5 +36,4 @@ def forward(
         y = y + bias.to(dtype)
     if activation == "silu":
         y = silu(y)
-    final = padded[:, :past] if reverse else padded[:, padded.shape[1] - past :]
-    return y.to(x.dtype), final.transpose(1, 2).contiguous()
+    return y.to(x.dtype)
