@@ -14,6 +14,7 @@ from unianimate.models.checkpoints import (
 from unianimate.models.configs import packaged_config
 from unianimate.models.image_encoder import ImageEncoder
 from unianimate.models.text_encoder import build_text_encoder
+from unianimate.models.unet3d import UNet3D, UNet3DConfig
 from unianimate.models.vae import VAE
 
 
@@ -33,6 +34,9 @@ def test_full_size_unet_both_ways():
     official = meta(official_shapes("unet"))
     ours = unet_from_official(official)
     assert len(ours) == 1544 and parameters(ours) == 1_416_564_300
+    with torch.device("meta"):
+        model = UNet3D(UNet3DConfig.from_official({}))
+    assert shapes(ours) == shapes(model.state_dict())
     assert shapes(unet_to_official(ours)) == shapes(official)
     assert ours["init_temporal.proj_in.weight"].shape == (512, 320)
 

@@ -1,5 +1,6 @@
 """The converter on small official files; the full-size run is marked slow."""
 
+import functools
 import json
 import os
 import shutil
@@ -13,9 +14,8 @@ import torch
 from golden import golden_weights, load_golden, official_shapes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from unianimate.models.checkpoints import unet_from_official
+from unianimate.models.checkpoints import unet_from_official, unet_to_official
 from unianimate.models.checkpoints.convert import (
     OFFICIAL_FILES,
     ModelParts,
@@ -25,6 +25,7 @@ from unianimate.models.checkpoints.convert import (
 from unianimate.models.checkpoints.files import CheckpointError, write_safetensors
 from unianimate.models.configs import packaged_config
 from unianimate.models.image_encoder import ImageEncoder
+from unianimate.models.unet3d import UNet3D, UNet3DConfig
 from unianimate.models.vae import VAE
 
 CLIP_FILE, VAE_FILE, UNET_FILE = OFFICIAL_FILES
@@ -46,29 +47,29 @@ TEXT = {
     "num_attention_heads": 4,
     "hidden_act": "gelu",
 }
+UNET = {
+    "dim": 32,
+    "dim_mult": [1, 2],
+    "num_res_blocks": 1,
+    "attn_scales": [1.0],
+    "head_dim": 8,
+    "num_heads": 4,
+    "context_dim": 32,
+}
 
 
-class Skeleton(nn.Module):
-    """A module of given parameter names and shapes, without weights."""
-
-    def __init__(self, shapes):
-        super().__init__()
-        for name, shape in shapes.items():
-            *path, leaf = name.split(".")
-            module = self
-            for part in path:
-                if part not in module._modules:
-                    module.add_module(part, nn.Module())
-                module = module._modules[part]
-            module.register_parameter(leaf, nn.Parameter(torch.empty(shape, device="meta")))
+def small_unet() -> UNet3D:
+    with torch.device("meta"):
+        return UNet3D(UNet3DConfig.from_official(UNET))
 
 
+UNET_PARAMETERS = sum(x.numel() for x in small_unet().parameters())
+
+
+@functools.cache
 def small_parts() -> ModelParts:
-    _, notes = load_golden("unet_small")
-    official = {k: torch.empty(s, device="meta") for k, s in notes["state_dict"].items()}
-    ours = {name: x.shape for name, x in unet_from_official(official).items()}
     return ModelParts(
-        unet=Skeleton(ours),
+        unet=small_unet(),
         config={"width": 64, "height": 128},
         vae={**packaged_config("vae"), "block_out_channels": [32, 64, 128, 128]},
         image_encoder=VISION,
@@ -78,10 +79,14 @@ def small_parts() -> ModelParts:
 
 @pytest.fixture(scope="module")
 def weights():
+    official = unet_to_official(small_unet().state_dict())
     return {
-        name: golden_weights(notes["state_dict"], notes["key_prefix"])
-        for name in ("unet_small", "vae_small", "clip_small")
-        for _, notes in [load_golden(name)]
+        "unet": golden_weights({name: tuple(x.shape) for name, x in official.items()}),
+        **{
+            name: golden_weights(notes["state_dict"], notes["key_prefix"])
+            for name in ("vae_small", "clip_small")
+            for _, notes in [load_golden(name)]
+        },
     }
 
 
@@ -89,7 +94,7 @@ def weights():
 def sources(weights, tmp_path_factory):
     """A folder as a user would have it: the VAE is a part of a Lightning checkpoint."""
     folder = tmp_path_factory.mktemp("official")
-    torch.save({"state_dict": weights["unet_small"], "step": 223000}, folder / UNET_FILE)
+    torch.save({"state_dict": weights["unet"], "step": 223000}, folder / UNET_FILE)
     torch.save(weights["clip_small"], folder / CLIP_FILE)
     vae = {f"first_stage_model.{k}": x for k, x in weights["vae_small"].items()}
     others = {"betas": torch.zeros(3), "model.diffusion_model.out.0.bias": torch.zeros(2)}
@@ -123,7 +128,7 @@ def test_the_folder_is_complete_and_counted(converted, weights):
         "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors",
     }
-    assert converted.parameters["unet"] == 21_841_196
+    assert converted.parameters["unet"] == UNET_PARAMETERS
     assert converted.parameters["vae"] == sum(x.numel() for x in weights["vae_small"].values())
     assert json.loads((converted.path / "config.json").read_text()) == {"width": 64, "height": 128}
     assert os.listdir(converted.path.parent) == ["small"]
@@ -151,16 +156,16 @@ def test_there_and_back_is_the_same_checkpoint(converted, weights, tmp_path):
         converted.path, tmp_path / "unet.pth", progress=lambda *x: seen.append(x)
     )
     back = torch.load(result.path, weights_only=True)["state_dict"]
-    assert back.keys() == weights["unet_small"].keys()
-    assert all(torch.equal(back[k], x) for k, x in weights["unet_small"].items())
-    assert result.parameters == {"unet": 21_841_196}
-    assert seen[-1][0] == seen[-1][1] == 4 * 21_841_196
+    assert back.keys() == weights["unet"].keys()
+    assert all(torch.equal(back[k], x) for k, x in weights["unet"].items())
+    assert result.parameters == {"unet": UNET_PARAMETERS}
+    assert seen[-1][0] == seen[-1][1] == 4 * UNET_PARAMETERS
     assert os.listdir(tmp_path) == ["unet.pth"]
 
 
 def test_files_in_any_order_and_format(sources, weights, tmp_path):
     old = tmp_path / "unet.pth"
-    torch.save(weights["unet_small"], old, _use_new_zipfile_serialization=False)
+    torch.save(weights["unet"], old, _use_new_zipfile_serialization=False)
     clip = tmp_path / "clip.safetensors"
     save_file(weights["clip_small"], clip)
     seen = []
@@ -173,7 +178,7 @@ def test_files_in_any_order_and_format(sources, weights, tmp_path):
         progress=lambda *x: seen.append(x),
     )
     unet = load_file(folder / "unet/model.safetensors")
-    want = unet_from_official(weights["unet_small"])
+    want = unet_from_official(weights["unet"])
     assert unet.keys() == want.keys() and all(torch.equal(unet[k], want[k]) for k in want)
     done, total, part = seen[-1]
     assert done == total and part == "unet"
@@ -203,7 +208,7 @@ class Malice:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_file_is_refused_and_not_run(sources, weights, tmp_path, zipped):
     bad, trap = tmp_path / "bad.pth", tmp_path / "trap"
-    content = {"state_dict": weights["unet_small"], "x": Malice(trap)}
+    content = {"state_dict": weights["unet"], "x": Malice(trap)}
     torch.save(content, bad, _use_new_zipfile_serialization=zipped)
     refused(sources, tmp_path, "refused, it holds code .*mkdir", replace=(UNET_FILE, bad))
     assert not trap.exists()
@@ -232,7 +237,7 @@ def test_wrong_files_are_refused(sources, weights, tmp_path):
         torch.save(content, bad)
         return refused(sources, tmp_path, match, replace=(name, bad))
 
-    unet = dict(weights["unet_small"])
+    unet = dict(weights["unet"])
     refused(sources, tmp_path, "no such file", replace=(UNET_FILE, tmp_path / "none.pth"))
     refused(sources, tmp_path, f"no file given for unet .{UNET_FILE}", without=UNET_FILE)
     bad.write_text("<html>404</html>")
@@ -274,7 +279,7 @@ def test_command_line(sources, tmp_path, monkeypatch):
     app.command()(convert)
     there = CliRunner().invoke(app, [str(sources), "--quiet"])
     assert there.exit_code == 0
-    assert "21,841,196 parameters" in there.stdout
+    assert f"{UNET_PARAMETERS:,} parameters" in there.stdout
     folder = tmp_path / "unianimate" / "unianimate-v1"
     assert (folder / "unet" / "model.safetensors").exists()
     back = CliRunner().invoke(app, ["--to-official", str(folder), "-o", str(tmp_path / "x.pth")])
@@ -331,20 +336,18 @@ import re, sys
 import torch
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-from golden import official_shapes
-from test_convert import Skeleton
-from unianimate.models.checkpoints import unet_from_official
 from unianimate.models.checkpoints.convert import (
     ModelParts, convert_from_official, convert_to_official
 )
+from unianimate.models.unet3d import UNet3D, UNet3DConfig
 
 def peak():
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status).group(1))
 
 folder = Path(sys.argv[1])
-official = {k: torch.empty(s, device="meta") for k, s in official_shapes("unet").items()}
-unet = Skeleton({k: x.shape for k, x in unet_from_official(official).items()})
+with torch.device("meta"):
+    unet = UNet3D(UNet3DConfig.from_official({}))
 result = convert_from_official([folder], folder / "model", parts=ModelParts(unet, {}))
 print(result.parameters["unet"])
 print(peak())
@@ -376,7 +379,7 @@ def test_full_size_in_little_more_memory_than_the_largest_file(large_folder):
     full_size_file("clip", large_folder / CLIP_FILE)
     full_size_file("vae", large_folder / VAE_FILE, prefix="first_stage_model.")
     largest = (large_folder / UNET_FILE).stat().st_size
-    paths = [p for p in (*sys.path, str(Path(__file__).parent)) if p]
+    paths = [p for p in sys.path if p]
     run = subprocess.run(
         [sys.executable, "-c", FULL_SIZE, str(large_folder), *paths],
         check=True,
