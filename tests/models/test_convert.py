@@ -1,6 +1,5 @@
 """The converter on small official files; the full-size run is marked slow."""
 
-import functools
 import json
 import os
 import shutil
@@ -18,14 +17,16 @@ from safetensors.torch import load_file, save_file
 from unianimate.models.checkpoints import unet_from_official, unet_to_official
 from unianimate.models.checkpoints.convert import (
     OFFICIAL_FILES,
-    ModelParts,
     convert_from_official,
     convert_to_official,
 )
 from unianimate.models.checkpoints.files import CheckpointError, write_safetensors
+from unianimate.models.config import UniAnimateConfig
 from unianimate.models.configs import packaged_config
 from unianimate.models.image_encoder import ImageEncoder
+from unianimate.models.presets import PRESETS
 from unianimate.models.unet3d import UNet3D, UNet3DConfig
+from unianimate.models.unianimate import UniAnimate
 from unianimate.models.vae import VAE
 
 CLIP_FILE, VAE_FILE, UNET_FILE = OFFICIAL_FILES
@@ -58,28 +59,22 @@ UNET = {
 }
 
 
-def small_unet() -> UNet3D:
-    with torch.device("meta"):
-        return UNet3D(UNet3DConfig.from_official(UNET))
-
-
-UNET_PARAMETERS = sum(x.numel() for x in small_unet().parameters())
-
-
-@functools.cache
-def small_parts() -> ModelParts:
-    return ModelParts(
-        unet=small_unet(),
-        config={"width": 64, "height": 128},
-        vae={**packaged_config("vae"), "block_out_channels": [32, 64, 128, 128]},
-        image_encoder=VISION,
-        text_encoder=TEXT,
-    )
+CONFIG = UniAnimateConfig(
+    unet=UNet3DConfig.from_official(UNET),
+    width=64,
+    height=128,
+    vae={**packaged_config("vae"), "block_out_channels": [32, 64, 128, 128]},
+    image_encoder=VISION,
+)
+SMALL = {"config": CONFIG, "text_encoder": TEXT}
+with torch.device("meta"):
+    UNET_STATE = UNet3D(CONFIG.unet).state_dict()
+UNET_PARAMETERS = sum(x.numel() for x in UNET_STATE.values())
 
 
 @pytest.fixture(scope="module")
 def weights():
-    official = unet_to_official(small_unet().state_dict())
+    official = unet_to_official(UNET_STATE)
     return {
         "unet": golden_weights({name: tuple(x.shape) for name, x in official.items()}),
         **{
@@ -114,7 +109,7 @@ def sources(weights, tmp_path_factory):
 @pytest.fixture(scope="module")
 def converted(sources, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "small"
-    return convert_from_official([sources], folder, parts=small_parts())
+    return convert_from_official([sources], folder, **SMALL)
 
 
 def test_the_folder_is_complete_and_counted(converted, weights):
@@ -130,7 +125,8 @@ def test_the_folder_is_complete_and_counted(converted, weights):
     }
     assert converted.parameters["unet"] == UNET_PARAMETERS
     assert converted.parameters["vae"] == sum(x.numel() for x in weights["vae_small"].values())
-    assert json.loads((converted.path / "config.json").read_text()) == {"width": 64, "height": 128}
+    config = json.loads((converted.path / "config.json").read_text())
+    assert UniAnimateConfig.from_dict(config) == CONFIG
     assert os.listdir(converted.path.parent) == ["small"]
     assert os.access(converted.path, os.R_OK) and converted.path.stat().st_mode & 0o055 == 0o055
 
@@ -148,6 +144,12 @@ def test_the_parts_compute_what_the_official_ones_do(converted):
     empty = load_file(converted.path / "empty_text.safetensors")
     assert list(empty) == ["text_embeds"]
     torch.testing.assert_close(empty["text_embeds"], golden["output.text0"], atol=1e-5, rtol=0)
+
+
+def test_the_folder_is_a_model(converted, weights):
+    model = UniAnimate.from_pretrained(converted.path, device="cpu", dtype=torch.float32)
+    want = unet_from_official(weights["unet"])
+    assert all(torch.equal(x, want[name]) for name, x in model.unet.state_dict().items())
 
 
 def test_there_and_back_is_the_same_checkpoint(converted, weights, tmp_path):
@@ -174,7 +176,7 @@ def test_files_in_any_order_and_format(sources, weights, tmp_path):
     convert_from_official(
         [sources / VAE_FILE, old, clip],
         folder,
-        parts=small_parts(),
+        **SMALL,
         progress=lambda *x: seen.append(x),
     )
     unet = load_file(folder / "unet/model.safetensors")
@@ -190,7 +192,7 @@ def refused(sources, folder, match, *, replace=None, **options) -> str:
     files = [sources / name for name in OFFICIAL_FILES if name != options.get("without")]
     files = [replace[1] if replace and f.name == replace[0] else f for f in files]
     with pytest.raises(CheckpointError, match=match) as error:
-        convert_from_official(files, folder / "model", parts=small_parts())
+        convert_from_official(files, folder / "model", **SMALL)
     assert "\n" not in str(error.value)
     assert not (folder / "model").exists()
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
@@ -258,7 +260,7 @@ def test_wrong_files_are_refused(sources, weights, tmp_path):
 def test_an_existing_model_is_kept(sources, converted, tmp_path):
     before = (converted.path / "unet/model.safetensors").stat().st_mtime_ns
     with pytest.raises(CheckpointError, match="exists already; remove it"):
-        convert_from_official([sources], converted.path, parts=small_parts())
+        convert_from_official([sources], converted.path, **SMALL)
     assert (converted.path / "unet/model.safetensors").stat().st_mtime_ns == before
     taken = tmp_path / "unet.pth"
     taken.write_text("mine")
@@ -273,7 +275,8 @@ def test_command_line(sources, tmp_path, monkeypatch):
 
     from unianimate.cli.convert import convert
 
-    monkeypatch.setattr("unianimate.models.checkpoints.convert.official_parts", small_parts)
+    monkeypatch.setitem(PRESETS, "unianimate-v1", CONFIG)
+    monkeypatch.setattr("unianimate.models.checkpoints.convert.packaged_config", lambda _: TEXT)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     app = typer.Typer()
     app.command()(convert)
@@ -296,7 +299,7 @@ def test_an_interrupted_conversion_leaves_nothing(sources, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert_from_official([sources], tmp_path / "model", parts=small_parts(), progress=stop)
+        convert_from_official([sources], tmp_path / "model", **SMALL, progress=stop)
     assert os.listdir(tmp_path) == []
 
 
@@ -333,22 +336,16 @@ def test_the_streamed_writer_agrees_with_the_library(tmp_path):
 
 FULL_SIZE = """
 import re, sys
-import torch
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-from unianimate.models.checkpoints.convert import (
-    ModelParts, convert_from_official, convert_to_official
-)
-from unianimate.models.unet3d import UNet3D, UNet3DConfig
+from unianimate.models.checkpoints.convert import convert_from_official, convert_to_official
 
 def peak():
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status).group(1))
 
 folder = Path(sys.argv[1])
-with torch.device("meta"):
-    unet = UNet3D(UNet3DConfig.from_official({}))
-result = convert_from_official([folder], folder / "model", parts=ModelParts(unet, {}))
+result = convert_from_official([folder], folder / "model")
 print(result.parameters["unet"])
 print(peak())
 convert_to_official(folder / "model", folder / "back.pth")

@@ -36,8 +36,8 @@ def convert(
     from unianimate.models.checkpoints.convert import (
         convert_from_official,
         convert_to_official,
-        official_parts,
     )
+    from unianimate.models.folders import data_home
 
     if to_official and (len(sources) != 1 or output is None):
         raise ValueError("convert --to-official: wanted one model folder and -o FILE")
@@ -52,18 +52,8 @@ def convert(
         if to_official:
             result = convert_to_official(sources[0], str(output), progress=progress)
         else:
-            folder = output or _data_folder() / "unianimate-v1"
-            result = convert_from_official(
-                sources, folder, parts=official_parts(), progress=progress
-            )
+            folder = output or data_home() / "unianimate-v1"
+            result = convert_from_official(sources, folder, progress=progress)
     for part, count in result.parameters.items():
         typer.echo(f"{part:<14} {count:>13,} parameters")
     typer.echo(f"written to {result.path}")
-
-
-def _data_folder() -> Path:
-    """Return where named models live: ``$XDG_DATA_HOME/unianimate``."""
-    import os
-
-    home = os.environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "unianimate"

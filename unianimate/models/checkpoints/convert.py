@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,19 @@ from unianimate.models.checkpoints.files import (
 )
 from unianimate.models.checkpoints.unet import unet_from_official, unet_to_official
 from unianimate.models.checkpoints.vae import vae_from_official
+from unianimate.models.config import UniAnimateConfig
 from unianimate.models.configs import packaged_config
 from unianimate.models.image_encoder import ImageEncoder
+from unianimate.models.presets import PRESETS
 from unianimate.models.text_encoder import build_text_encoder, empty_text_embeds
+from unianimate.models.unet3d import UNet3D
 from unianimate.models.vae import VAE
 
 # called with the bytes done, the bytes in all, and what is being done
 Progress = Callable[[int, int, str], None]
 
 _VAE_PREFIX = "first_stage_model."
-# a key that tells a file, and its official name; the largest file last, see _recognised
+# a key that tells a file, and its official name
 _SIGNATURES = {
     "clip": ("visual.conv1.weight", "open_clip_pytorch_model.bin"),
     "vae": (f"{_VAE_PREFIX}encoder.conv_in.weight", "v2-1_512-ema-pruned.ckpt"),
@@ -55,39 +58,6 @@ class Conversion:
 
     path: Path
     parameters: dict[str, int]
-
-
-@dataclass(frozen=True)
-class ModelParts:
-    """The sizes of the model to convert: modules on the meta device and the configs to write.
-
-    Attributes:
-        unet: Has the names and shapes that the converted UNet must have.
-        config: The folder's ``config.json``.
-        vae: The configuration of the `AutoencoderKL`.
-        image_encoder: The configuration of the vision tower.
-        text_encoder: The configuration of the text tower, with one layer less than published.
-    """
-
-    unet: nn.Module
-    config: Mapping[str, Any]
-    vae: Mapping[str, Any] = field(default_factory=lambda: packaged_config("vae"))
-    image_encoder: Mapping[str, Any] = field(
-        default_factory=lambda: packaged_config("image_encoder")
-    )
-    text_encoder: Mapping[str, Any] = field(default_factory=lambda: packaged_config("text_encoder"))
-
-
-def official_parts(preset: str = "unianimate-v1") -> ModelParts:
-    """Return what the published files must hold, for the preset of official size."""
-    from pydantic import TypeAdapter
-
-    from unianimate.models import PRESETS, UNet3D
-
-    config = PRESETS[preset]
-    with torch.device("meta"):
-        unet = UNet3D(config.unet)
-    return ModelParts(unet=unet, config=TypeAdapter(type(config)).dump_python(config, mode="json"))
 
 
 @dataclass(frozen=True)
@@ -112,7 +82,8 @@ def convert_from_official(
     sources: Iterable[str | Path],
     folder: str | Path,
     *,
-    parts: ModelParts,
+    config: UniAnimateConfig | None = None,
+    text_encoder: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Turn the three official files into a model folder.
@@ -124,23 +95,25 @@ def convert_from_official(
         sources: The three files in any order (they are told apart by what they hold), or the folder
             that holds them under their official names.
         folder: The model folder to make; must not exist, or be empty.
-        parts: The sizes that are expected.
+        config: The model that the files must fit; None is the published one.
+        text_encoder: The configuration of the text tower, with one layer less than published;
+            None is the published one.
         progress: Is told how far the conversion is.
 
     Raises:
         CheckpointError: If a file is missing, truncated, holds code or is the wrong one, if the
             folder exists, or the disk is too small. The message is one line.
     """
-    outputs = [
-        output
-        for path, kind, state in _recognised(_files(sources))
-        for output in _PLANS[kind](path, state, parts)
-    ]
+    config = PRESETS["unianimate-v1"] if config is None else config
+    text = packaged_config("text_encoder") if text_encoder is None else text_encoder
+    clip, vae, unet = _recognised(_files(sources))
+    outputs = [*_plan_clip(*clip, config, text), _plan_vae(*vae, config), _plan_unet(*unet, config)]
+    del clip, vae, unet
     counts = {output.part: output.parameters for output in outputs}
     total, done = sum(output.size for output in outputs), 0
     with _beside(Path(folder), total) as partial:
         partial.mkdir()
-        (partial / "config.json").write_text(json.dumps(dict(parts.config), indent=2) + "\n")
+        (partial / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
         while outputs:
             # a source is unmapped when the last output made of it is dropped here
             output = outputs.pop(0)
@@ -205,9 +178,9 @@ def _files(sources: Iterable[str | Path]) -> list[Path]:
     return files
 
 
-def _recognised(files: list[Path]) -> list[tuple[Path, str, dict[str, Any]]]:
-    """Read the three files and tell them apart: (file, kind, state), the largest last."""
-    found: dict[str, tuple[Path, str, dict[str, Any]]] = {}
+def _recognised(files: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Read the three files, tell them apart and return them in the order of `_SIGNATURES`."""
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for path in files:
         content = read_checkpoint(path)
         inner = content.get("state_dict", content)
@@ -219,42 +192,44 @@ def _recognised(files: list[Path]) -> list[tuple[Path, str, dict[str, Any]]]:
             )
         if kind in found:
             raise CheckpointError(f"{path}: is a second {kind} file, beside {found[kind][0]}")
-        found[kind] = (path, kind, state)
+        found[kind] = (path, state)
     missing = [f"{kind} ({file})" for kind, (_, file) in _SIGNATURES.items() if kind not in found]
     if missing:
         raise CheckpointError(f"convert: no file given for {', '.join(missing)}")
     return [found[kind] for kind in _SIGNATURES]
 
 
-def _plan_clip(path: Path, state: dict[str, Any], parts: ModelParts) -> list[_Output]:
+def _plan_clip(
+    path: Path, state: dict[str, Any], config: UniAnimateConfig, text_config: Mapping[str, Any]
+) -> list[_Output]:
     """Plan the image encoder, and the hidden states that the text tower makes of no text."""
     with torch.device("meta"):
-        image_encoder = ImageEncoder(parts.image_encoder).model
-        text_encoder = build_text_encoder(parts.text_encoder)
-    vision = _renamed(path, image_encoder_from_official, state, image_encoder)
+        image_encoder = ImageEncoder(config.image_encoder)
+        text_encoder = build_text_encoder(text_config)
+    vision = _renamed(path, image_encoder_from_official, state, image_encoder.model)
     text = _renamed(path, text_encoder_from_official, state, text_encoder)
     text_encoder.load_state_dict(text, assign=True)
     empty = {"text_embeds": empty_text_embeds(text_encoder.eval()).float()}
     return [
-        _Output("image_encoder", "image_encoder/model.safetensors", vision, parts.image_encoder),
+        _Output("image_encoder", "image_encoder/model.safetensors", vision, image_encoder.config),
         _Output("empty_text", "empty_text.safetensors", empty),
     ]
 
 
-def _plan_vae(path: Path, state: dict[str, Any], parts: ModelParts) -> list[_Output]:
+def _plan_vae(path: Path, state: dict[str, Any], config: UniAnimateConfig) -> _Output:
     own = {k.split(_VAE_PREFIX, 1)[1]: x for k, x in state.items() if _VAE_PREFIX in k}
     with torch.device("meta"):
-        model = VAE(parts.vae).model
-    converted = _renamed(path, vae_from_official, own, model)
-    return [_Output("vae", "vae/diffusion_pytorch_model.safetensors", converted, parts.vae)]
+        vae = VAE(config.vae)
+    converted = _renamed(path, vae_from_official, own, vae.model)
+    return _Output("vae", "vae/diffusion_pytorch_model.safetensors", converted, vae.config)
 
 
-def _plan_unet(path: Path, state: dict[str, Any], parts: ModelParts) -> list[_Output]:
-    converted = _renamed(path, unet_from_official, state, parts.unet)
-    return [_Output("unet", "unet/model.safetensors", converted)]
-
-
-_PLANS = {"clip": _plan_clip, "vae": _plan_vae, "unet": _plan_unet}
+def _plan_unet(path: Path, state: dict[str, Any], config: UniAnimateConfig) -> _Output:
+    with torch.device("meta"):
+        unet = UNet3D(config.unet)
+    return _Output(
+        "unet", "unet/model.safetensors", _renamed(path, unet_from_official, state, unet)
+    )
 
 
 def _renamed(
