@@ -7,8 +7,7 @@
 namespace {
 
 Scan describe(const ua_bidirectional_selective_scan* a) {
-    Scan scan = {};
-    scan.sizes = a->sizes;
+    Scan scan = {Sizes(a->sizes)};
     scan.in[0] = a->onward;
     scan.in[1] = shared_inputs(a->onward, a->backward);
     scan.directions = 2;
@@ -28,7 +27,7 @@ UA_ENTRY(bidirectional_selective_scan_forward)(const ua_bidirectional_selective_
     return with_dtype(a, [&](auto tag) {
         typedef decltype(tag) T;
         ForwardScan f = {describe(a), contiguous(a->out, a->sizes), nullptr, nullptr};
-        return run_forward<T>(f, a->workspace, a->call);
+        return run_forward<T>(f, a->sizes, a->workspace, a->call);
     });
 }
 
@@ -40,11 +39,10 @@ UA_ENTRY(bidirectional_selective_scan_backward_workspace)(ua_bidirectional_selec
 UA_ENTRY(bidirectional_selective_scan_backward)(const ua_bidirectional_selective_scan* a) {
     return with_dtype(a, [&](auto tag) {
         typedef decltype(tag) T;
-        BackwardScan f = {};
-        f.scan = describe(a);
+        BackwardScan f = {describe(a)};
         f.grad_out = a->grad_out;
         f.grad_z = contiguous(a->grad_z, a->sizes);
         const ua_scan_gradients grad[2] = {a->grad_onward, a->grad_backward};
-        return run_backward<T>(f, grad, static_cast<float*>(a->workspace), a->call);
+        return run_backward<T>(f, a->sizes, grad, static_cast<float*>(a->workspace), a->call);
     });
 }

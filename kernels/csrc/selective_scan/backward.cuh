@@ -31,10 +31,11 @@ struct BackwardScan {
     ua_array grad_z;
     const float* grad_final_state;
     float* grad_initial_state;
-    int32_t shared_x, shared_dt;
+    bool shared_x, shared_dt;
 
+    int tiles, chunks;  // of channels and of frames
+    int groups;         // blocks that share the locations of one tile of channels
     // the workspace
-    int32_t groups;     // blocks that share the locations of one tile of channels
     float* entries;     // (blocks, chunks, kStates / 4 a thread)
     float* sums;        // (blocks, 3, F, 64): y, dx and ddt, where several sweeps add to them
     float* projections; // (directions, tiles, B, F, S, 2, N): dB and dC
@@ -65,22 +66,16 @@ struct BackwardShared {
 struct Work {
     const BackwardScan& f;
     BackwardShared& shared;
-    unsigned tiles, tile, group;
-    int64_t chunks;
+    int tile, group;
     // as one element of a chunk: frame t, channels element and element + 1
-    int t;
-    int64_t element;
+    int t, element;
     Pair pair;
     // as the lane of a channel
-    int quad, local;
-    int64_t channel;
+    int quad, local, channel;
 
     __device__ Work(const BackwardScan& f, BackwardShared& shared) : f(f), shared(shared) {
-        const ua_scan_sizes& sizes = f.scan.sizes;
-        tiles = (sizes.width + kBackwardChannels - 1) / kBackwardChannels;
-        tile = blockIdx.x % tiles;
-        group = blockIdx.x / tiles;
-        chunks = (sizes.frames + kChunk - 1) / kChunk;
+        tile = blockIdx.x % f.tiles;
+        group = blockIdx.x / f.tiles;
         t = threadIdx.x / 32;
         element = tile * kBackwardChannels + 2 * (threadIdx.x % 32);
         pair = pair_at(element, f.scan);
@@ -93,15 +88,17 @@ struct Work {
         return elements.at[t][threadIdx.x % 32];
     }
     // where the entry state of a chunk waits; a thread's states are kBackwardThreads apart
-    __device__ __forceinline__ float* entry(int64_t chunk) const {
-        return f.entries + (blockIdx.x * chunks + chunk) * (kBackwardThreads * kOwn) + threadIdx.x;
+    __device__ __forceinline__ float* entry(int chunk) const {
+        const int64_t index = static_cast<int64_t>(blockIdx.x) * f.chunks + chunk;
+        return f.entries + index * (kBackwardThreads * kOwn) + threadIdx.x;
     }
     // a sum over sweeps: 0 the output, 1 dx, 2 ddt
-    __device__ __forceinline__ float* sum(int which, int64_t frame) const {
-        int64_t row = (blockIdx.x * 3 + which) * f.scan.sizes.frames + frame;
+    __device__ __forceinline__ float* sum(int which, int frame) const {
+        const int64_t row =
+            static_cast<int64_t>(blockIdx.x * 3 + which) * f.scan.sizes.frames + frame;
         return f.sums + row * kBackwardChannels + 2 * (threadIdx.x % 32);
     }
-    __device__ __forceinline__ float2 add_to_sum(int which, int64_t frame, float2 v, bool first,
+    __device__ __forceinline__ float2 add_to_sum(int which, int frame, float2 v, bool first,
                                                  bool last) const {
         if (!first) {
             float2 before = load2(sum(which, frame));
@@ -116,7 +113,7 @@ struct Work {
 // One direction and tile of states at one location.
 struct Sweep {
     int d;
-    int64_t first_state;
+    int first_state;
     bool first, last;     // of all sweeps
     bool first_d, last_d; // of direction d
 
@@ -124,20 +121,18 @@ struct Sweep {
     __device__ bool last_of(bool shared) const { return shared ? last : last_d; }
 };
 
-// Stages B or C of the chunk that begins at step `start`; frames beyond the last are 0.
+// Stages B and C of a chunk: a warp is one frame, half of its lanes the states of B.
 template <class T>
-__device__ __forceinline__ void stage_chunk(float4 (&to)[kChunk][kStates / 4], const ua_array& from,
-                                            const Location& at, const Scan& a, const Sweep& s,
-                                            int64_t start) {
-    float* flat = &to[0][0].x;
-    for (int i = threadIdx.x; i < kChunk * kStates; i += kBackwardThreads) {
-        int64_t step = start + i / kStates, n = s.first_state + i % kStates;
-        float v = 0.0f;
-        if (step < a.sizes.frames && n < a.sizes.d_state) {
-            v = load(at.row<const T>(from, frame_at(step, a.sizes.frames, a.reverse[s.d])) + n);
-        }
-        flat[i] = v;
+__device__ __forceinline__ void stage_chunk(const Work& w, const ua_scan_inputs& in,
+                                            const Location& at, int first_state, int frame,
+                                            bool exists) {
+    const int lane = threadIdx.x % 32, n = lane % kStates;
+    float v = 0.0f;
+    if (exists && first_state + n < w.f.scan.sizes.d_state) {
+        v = load(at.row<const T>(lane < kStates ? in.B : in.C, frame) + first_state + n);
     }
+    float4* row = lane < kStates ? w.shared.B[w.t] : w.shared.C[w.t];
+    (&row->x)[n] = v;
 }
 
 __device__ __forceinline__ void lane_states(const float4 (&from)[kStates / 4], int quad,
@@ -153,17 +148,17 @@ __device__ __forceinline__ void sweep_forwards(const Work& w, const Location& at
                                                const float (&rate)[kOwn], float (&h)[kOwn]) {
     const Scan& a = w.f.scan;
     const ua_scan_inputs& in = a.in[s.d];
-    const int64_t frames = a.sizes.frames;
+    const int frames = a.sizes.frames;
     const bool gated = a.z.data != nullptr;
     const float2 bias = w.pair.parameter(in.dt_bias, w.element);
     const float2 skip = w.pair.parameter(s.first_state == 0 ? in.D : nullptr, w.element);
 #pragma unroll 1
-    for (int64_t chunk = 0; chunk < w.chunks; ++chunk) {
+    for (int chunk = 0; chunk < w.f.chunks; ++chunk) {
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) w.entry(chunk)[n * kBackwardThreads] = h[n];
-        if (!gated && chunk + 1 == w.chunks) break;
-        const int64_t step = chunk * kChunk + w.t;
-        const int64_t frame = frame_at(step, frames, a.reverse[s.d]);
+        if (!gated && chunk + 1 == w.f.chunks) break;
+        const int step = chunk * kChunk + w.t;
+        const int frame = frame_at(step, frames, a.reverse[s.d]);
         const bool exists = step < frames;
         float2 x = make_float2(0.0f, 0.0f), delta = x;
         if (exists) {
@@ -173,8 +168,7 @@ __device__ __forceinline__ void sweep_forwards(const Work& w, const Location& at
         }
         w.mine(w.shared.x) = x;
         w.mine(w.shared.delta) = delta;
-        stage_chunk<T>(w.shared.B, in.B, at, a, s, chunk * kChunk);
-        stage_chunk<T>(w.shared.C, in.C, at, a, s, chunk * kChunk);
+        stage_chunk<T>(w, in, at, s.first_state, frame, exists);
         __syncthreads();
 #pragma unroll
         for (int t = 0; t < kChunk; ++t) {
@@ -233,15 +227,15 @@ __device__ __forceinline__ void replay_backwards(const Work& w, const Location& 
                                                  float (&dA)[kOwn]) {
     const Scan& a = w.f.scan;
     const ua_scan_inputs& in = a.in[s.d];
-    const int64_t frames = a.sizes.frames, states = a.sizes.d_state;
+    const int frames = a.sizes.frames, states = a.sizes.d_state;
     const int lane = threadIdx.x % 32;
     // where sum_over_channels leaves this lane's value: dB before dC, states in order
     const int value = (lane & 4) + ((lane >> 2) & 2) + ((lane >> 4) & 1);
     const int slot = (value / kOwn) * kStates + w.quad * kOwn + value % kOwn;
 #pragma unroll 1
-    for (int64_t chunk = w.chunks - 1; chunk >= 0; --chunk) {
-        const int64_t step = chunk * kChunk + w.t;
-        const int64_t frame = frame_at(step, frames, a.reverse[s.d]);
+    for (int chunk = w.f.chunks - 1; chunk >= 0; --chunk) {
+        const int step = chunk * kChunk + w.t;
+        const int frame = frame_at(step, frames, a.reverse[s.d]);
         const bool exists = step < frames;
         {
             float2 x = make_float2(0.0f, 0.0f), delta = x, slope = x, g = x;
@@ -266,8 +260,7 @@ __device__ __forceinline__ void replay_backwards(const Work& w, const Location& 
             w.mine(w.shared.slope) = slope;
             w.mine(w.shared.gate) = g;
         }
-        stage_chunk<T>(w.shared.B, in.B, at, a, s, chunk * kChunk);
-        stage_chunk<T>(w.shared.C, in.C, at, a, s, chunk * kChunk);
+        stage_chunk<T>(w, in, at, s.first_state, frame, exists);
         float h[kChunk + 1][kOwn], decay[kChunk][kOwn];
 #pragma unroll
         for (int n = 0; n < kOwn; ++n) h[0][n] = w.entry(chunk)[n * kBackwardThreads];
@@ -317,16 +310,14 @@ __device__ __forceinline__ void replay_backwards(const Work& w, const Location& 
         __syncthreads();
 
         if (!exists) continue;
-        const int64_t row = (at.b * frames + frame) * a.sizes.space + at.s;
-        for (int v = lane; v < 2 * kStates; v += 32) {
-            float sum = 0.0f;
+        float sum = 0.0f; // a warp is one frame, its lanes dB and dC of it
 #pragma unroll
-            for (int warp = 0; warp < kWarps; ++warp) sum += w.shared.projections[warp][w.t][v];
-            int64_t n = s.first_state + v % kStates;
-            if (n >= states) continue;
-            int64_t rows = a.sizes.batch * frames * a.sizes.space;
-            int64_t part = (s.d * w.tiles + w.tile) * rows + row;
-            w.f.projections[(part * 2 + v / kStates) * states + n] = sum;
+        for (int warp = 0; warp < kWarps; ++warp) sum += w.shared.projections[warp][w.t][lane];
+        if (s.first_state + lane % kStates < states) {
+            const int64_t rows = static_cast<int64_t>(a.sizes.batch) * frames * a.sizes.space;
+            const int64_t row = (s.d * w.f.tiles + w.tile) * rows + at.index(frame, a.sizes);
+            w.f.projections[(row * 2 + lane / kStates) * states + s.first_state +
+                            lane % kStates] = sum;
         }
         const float2 x = w.mine(w.shared.x), delta = w.mine(w.shared.delta);
         const float2 slope = w.mine(w.shared.slope), g = w.mine(w.shared.gate);
@@ -355,11 +346,9 @@ template <class T>
 __device__ __forceinline__ void differentiate(const Work& w, const Location& at, const Sweep& s,
                                               bool first_location) {
     const Scan& a = w.f.scan;
-    const int64_t first = s.first_state + w.quad * kOwn;
-    const bool exists = w.channel < a.sizes.width;
-    const int64_t states = exists ? a.sizes.d_state - first : 0;
-    const int64_t state_row = (at.b * a.sizes.space + at.s) * a.sizes.width + w.channel;
-    const int64_t state = state_row * a.sizes.d_state + first;
+    const int first = s.first_state + w.quad * kOwn;
+    const int states = w.channel < a.sizes.width ? a.sizes.d_state - first : 0;
+    const int64_t state = at.state(w.channel, a.sizes) * a.sizes.d_state + first;
 
     float rate[kOwn];
     load_rates(a.in[s.d].A, w.channel, first, a.sizes, rate);
@@ -373,9 +362,9 @@ __device__ __forceinline__ void differentiate(const Work& w, const Location& at,
     replay_backwards<T>(w, at, s, rate, dh, dA);
     if (w.f.grad_initial_state != nullptr) store_states(w.f.grad_initial_state + state, states, dh);
 
-    int64_t padded = (a.sizes.d_state + kStates - 1) / kStates * kStates;
-    int64_t row = (w.group * a.directions + s.d) * (w.tiles * int64_t{kBackwardChannels});
-    float* total = w.f.rates + (row + w.channel) * padded + first;
+    const int padded = (a.sizes.d_state + kStates - 1) / kStates * kStates;
+    const int64_t row = (w.group * a.directions + s.d) * w.f.tiles * kBackwardChannels + w.channel;
+    float* total = w.f.rates + row * padded + first;
 #pragma unroll
     for (int n = 0; n < kOwn; ++n) total[n] = first_location ? dA[n] : total[n] + dA[n];
 }
@@ -389,14 +378,14 @@ __global__ void __launch_bounds__(kBackwardThreads, kBlocksPerMultiprocessor)
     for (int i = 0; i < 4; ++i) {
         shared.channels[i / 2][i % 2][threadIdx.x] = make_float2(0.0f, 0.0f);
     }
-    const int64_t locations = a.sizes.batch * a.sizes.space;
+    const int locations = a.sizes.batch * a.sizes.space;
 #pragma unroll 1
-    for (int64_t location = w.group; location < locations; location += f.groups) {
+    for (int location = w.group; location < locations; location += f.groups) {
         const Location at(location, a.sizes.space);
 #pragma unroll 1
         for (int d = 0; d < a.directions; ++d) {
 #pragma unroll 1
-            for (int64_t n = 0; n < a.sizes.d_state; n += kStates) {
+            for (int n = 0; n < a.sizes.d_state; n += kStates) {
                 bool last = n + kStates >= a.sizes.d_state;
                 Sweep s = {d, n, d == 0 && n == 0, d == a.directions - 1 && last, n == 0, last};
                 differentiate<T>(w, at, s, location == w.group);
@@ -411,7 +400,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBlocksPerMultiprocessor)
         float sum = 0.0f;
         for (int t = 0; t < kChunk; ++t) sum += of_threads[t * kBackwardChannels + channel];
         int64_t row = static_cast<int64_t>(w.group) * a.directions * 2 + which;
-        f.channels[(row * w.tiles + w.tile) * kBackwardChannels + channel] = sum;
+        f.channels[(row * w.f.tiles + w.tile) * kBackwardChannels + channel] = sum;
     }
 }
 
@@ -504,12 +493,14 @@ constexpr int kSumThreads = 256;
 
 // `grad` holds NULL in direction 1 for what both directions share
 template <class T>
-const char* run_backward(BackwardScan f, const ua_scan_gradients (&grad)[2], float* workspace,
+const char* run_backward(BackwardScan f, const ua_scan_sizes& s,
+                         const ua_scan_gradients (&grad)[2], float* workspace,
                          const ua_call& call) {
-    const ua_scan_sizes& s = f.scan.sizes;
     const int directions = f.scan.directions;
     const BackwardPlan plan(s, directions, call.device);
-    f.groups = static_cast<int32_t>(plan.groups);
+    f.tiles = static_cast<int>(plan.tiles);
+    f.chunks = static_cast<int>(plan.chunks);
+    f.groups = static_cast<int>(plan.groups);
     f.sums = workspace; // pairs of floats: first, because its size is even and the start aligned
     f.entries = f.sums + plan.sums;
     f.rates = f.entries + plan.entries;

@@ -7,8 +7,7 @@
 namespace {
 
 Scan describe(const ua_selective_scan* a) {
-    Scan scan = {};
-    scan.sizes = a->sizes;
+    Scan scan = {Sizes(a->sizes)};
     scan.in[0] = a->in;
     scan.directions = 1;
     scan.reverse[0] = a->reverse != 0;
@@ -29,7 +28,7 @@ UA_ENTRY(selective_scan_forward)(const ua_selective_scan* a) {
         typedef decltype(tag) T;
         ForwardScan f = {describe(a), contiguous(a->out, a->sizes),
                          static_cast<float*>(a->final_state), nullptr};
-        return run_forward<T>(f, a->workspace, a->call);
+        return run_forward<T>(f, a->sizes, a->workspace, a->call);
     });
 }
 
@@ -41,13 +40,12 @@ UA_ENTRY(selective_scan_backward_workspace)(ua_selective_scan* a) {
 UA_ENTRY(selective_scan_backward)(const ua_selective_scan* a) {
     return with_dtype(a, [&](auto tag) {
         typedef decltype(tag) T;
-        BackwardScan f = {};
-        f.scan = describe(a);
+        BackwardScan f = {describe(a)};
         f.grad_out = a->grad_out;
         f.grad_z = contiguous(a->grad_z, a->sizes);
         f.grad_final_state = static_cast<const float*>(a->grad_final_state);
         f.grad_initial_state = static_cast<float*>(a->grad_initial_state);
         const ua_scan_gradients grad[2] = {a->grad, {}};
-        return run_backward<T>(f, grad, static_cast<float*>(a->workspace), a->call);
+        return run_backward<T>(f, a->sizes, grad, static_cast<float*>(a->workspace), a->call);
     });
 }

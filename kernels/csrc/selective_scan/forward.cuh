@@ -31,10 +31,11 @@ struct Staged {
 template <class T>
 __device__ __forceinline__ void stage(float4 (&to)[kStaged][kStates / 4], const ua_array& from,
                                       const Location& at, const Scan& a, int reverse,
-                                      int64_t start, int count, int64_t first_state) {
+                                      int start, int count, int first_state) {
     float* flat = &to[0][0].x;
+#pragma unroll 1
     for (int i = threadIdx.x; i < count * kStates; i += kForwardThreads) {
-        int64_t n = first_state + i % kStates;
+        const int n = first_state + i % kStates;
         const T* row = at.row<const T>(from, frame_at(start + i / kStates, a.sizes.frames, reverse));
         flat[i] = n < a.sizes.d_state ? load(row + n) : 0.0f;
     }
@@ -44,8 +45,8 @@ __device__ __forceinline__ void stage(float4 (&to)[kStaged][kStates / 4], const 
 template <bool kGeometric> struct Decays {
     float rate[kStates];
 
-    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first,
-                                         const ua_scan_sizes& sizes) {
+    __device__ __forceinline__ void read(const void* A, int channel, int first,
+                                         const Sizes& sizes) {
         load_rates(A, channel, first, sizes, rate);
     }
     __device__ __forceinline__ void over(float delta, float (&decay)[kStates]) const {
@@ -59,21 +60,22 @@ template <bool kGeometric> struct Decays {
 template <> struct Decays<true> {
     float slowest, first;
 
-    __device__ __forceinline__ void read(const void* A, int64_t channel, int64_t first_state,
-                                         const ua_scan_sizes& sizes) {
+    __device__ __forceinline__ void read(const void* A, int channel, int first_state,
+                                         const Sizes& sizes) {
         float rate[1];
         load_rates(A, channel, 0, sizes, rate);
         slowest = rate[0];
         first = static_cast<float>(first_state + 1);
     }
     __device__ __forceinline__ void over(float delta, float (&decay)[kStates]) const {
-        float exponent = delta * slowest;
+        const float exponent = delta * slowest;
+        float power[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) power[k] = fast_exp2(exponent * static_cast<float>(1 << k));
         decay[0] = fast_exp2(exponent * first);
 #pragma unroll
-        for (int done = 1; done < kStates; done *= 2, exponent *= 2.0f) {
-            float power = fast_exp2(exponent);
-#pragma unroll
-            for (int n = 0; n < done; ++n) decay[done + n] = decay[n] * power;
+        for (int n = 1; n < kStates; ++n) { // n without its lowest bit, times that bit
+            decay[n] = decay[n & (n - 1)] * power[n & 1 ? 0 : n & 2 ? 1 : n & 4 ? 2 : 3];
         }
     }
 };
@@ -104,25 +106,24 @@ __device__ __forceinline__ float step(float (&h)[kStates], const Decays<kGeometr
 // Walks all frames in direction d with states [first_state, first_state + kStates).
 template <class T, bool kGeometric>
 __device__ __forceinline__ void sweep(const ForwardScan& f, Staged& staged, float* waiting,
-                                      const Location& at, int64_t channel, int d,
-                                      int64_t first_state, bool first, bool last) {
+                                      const Location& at, int channel, int d,
+                                      int first_state, bool first, bool last) {
     const Scan& a = f.scan;
     const ua_scan_inputs& in = a.in[d];
-    const int64_t frames = a.sizes.frames;
+    const int frames = a.sizes.frames;
     const int reverse = a.reverse[d];
     const Pair pair = pair_at(channel, a);
     const float2 bias = pair.parameter(in.dt_bias, channel);
     const float2 skip = pair.parameter(first_state == 0 ? in.D : nullptr, channel);
-    const int64_t state_row = (at.b * a.sizes.space + at.s) * a.sizes.width + channel;
-    const int64_t states = a.sizes.d_state - first_state;
+    const int states = a.sizes.d_state - first_state;
 
     Decays<kGeometric> decays[2];
     float h[2][kStates];
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
         decays[j].read(in.A, channel + j, first_state, a.sizes);
-        int64_t exist = a.initial_state != nullptr && j < pair.count ? states : 0;
-        load_states(a.initial_state + (state_row + j) * a.sizes.d_state + first_state, exist, h[j]);
+        const int exist = a.initial_state != nullptr && j < pair.count ? states : 0;
+        load_states(a.initial_state + at.state(channel + j, a.sizes) * a.sizes.d_state + first_state, exist, h[j]);
     }
 
     Cursor<const T> xs(in.x, at, channel, frames, reverse);
@@ -130,10 +131,10 @@ __device__ __forceinline__ void sweep(const ForwardScan& f, Staged& staged, floa
     Cursor<const T> zs(a.z, at, channel, frames, reverse);
     Cursor<T> outs(f.out, at, channel, frames, reverse);
     float2 x = pair.load(xs.p), dt = pair.load(dts.p);
-    float* wait = waiting + frame_at(0, frames, reverse) * kForwardChannels;
+    float* wait = waiting + static_cast<int64_t>(frame_at(0, frames, reverse)) * kForwardChannels;
     const int wait_step = reverse ? -kForwardChannels : kForwardChannels;
-    for (int64_t start = 0; start < frames; start += kStaged) {
-        int count = frames - start < kStaged ? static_cast<int>(frames - start) : kStaged;
+    for (int start = 0; start < frames; start += kStaged) {
+        const int count = frames - start < kStaged ? frames - start : kStaged;
         __syncthreads();
         stage<T>(staged.B, in.B, at, a, reverse, start, count, first_state);
         stage<T>(staged.C, in.C, at, a, reverse, start, count, first_state);
@@ -176,7 +177,7 @@ __device__ __forceinline__ void sweep(const ForwardScan& f, Staged& staged, floa
     if (f.final_state == nullptr) return;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-        store_states(f.final_state + (state_row + j) * a.sizes.d_state + first_state,
+        store_states(f.final_state + at.state(channel + j, a.sizes) * a.sizes.d_state + first_state,
                      j < pair.count ? states : 0, h[j]);
     }
 }
@@ -189,15 +190,16 @@ __global__ void __launch_bounds__(kForwardThreads, 8)
     const Scan& a = f.scan;
     const unsigned tiles = (a.sizes.width + kForwardChannels - 1) / kForwardChannels;
     const Location at(blockIdx.x / tiles, a.sizes.space);
-    const int64_t channel = (blockIdx.x % tiles) * kForwardChannels + 2 * threadIdx.x;
+    const int channel = (blockIdx.x % tiles) * kForwardChannels + 2 * threadIdx.x;
     float* waiting = f.waiting != nullptr
-                         ? f.waiting + blockIdx.x * a.sizes.frames * kForwardChannels
+                         ? f.waiting + static_cast<int64_t>(blockIdx.x) * a.sizes.frames *
+                                           kForwardChannels
                          : &waiting_shared[0].x;
     waiting += 2 * threadIdx.x;
 #pragma unroll 1
     for (int d = 0; d < a.directions; ++d) {
 #pragma unroll 1
-        for (int64_t n = 0; n < a.sizes.d_state; n += kStates) {
+        for (int n = 0; n < a.sizes.d_state; n += kStates) {
             bool last = d == a.directions - 1 && n + kStates >= a.sizes.d_state;
             sweep<T, kGeometric>(f, staged, waiting, at, channel, d, n, d == 0 && n == 0, last);
         }
@@ -220,8 +222,9 @@ inline int64_t forward_workspace(const ua_scan_sizes& sizes, int directions) {
     return forward_blocks(sizes) * sizes.frames * kForwardChannels;
 }
 
-template <class T> const char* run_forward(ForwardScan f, void* workspace, const ua_call& call) {
-    const ua_scan_sizes& sizes = f.scan.sizes;
+template <class T>
+const char* run_forward(ForwardScan f, const ua_scan_sizes& sizes, void* workspace,
+                        const ua_call& call) {
     f.scan.paired = pairs_fit<T>(f.scan) && pairs_aligned<T>(f.out);
     f.waiting = static_cast<float*>(workspace);
     size_t shared = 0;

@@ -8,22 +8,31 @@ namespace {
 // A sweep over the frames takes this many states; fewer are padded, more take several sweeps.
 constexpr int kStates = 16;
 
+// ua_scan_sizes in 32 bits, which save registers; offsets are 64-bit
+struct Sizes {
+    int batch, frames, space, width, d_state, geometric, softplus;
+
+    explicit Sizes(const ua_scan_sizes& s)
+        : batch(s.batch), frames(s.frames), space(s.space), width(s.width), d_state(s.d_state),
+          geometric(s.geometric), softplus(s.softplus) {}
+};
+
 // One or two directions of time over the same activations; a single direction is direction 0.
 struct Scan {
-    ua_scan_sizes sizes;
+    Sizes sizes;
+    int directions;
+    int reverse[2]; // direction d goes from the last frame to the first
     ua_scan_inputs in[2];
-    int32_t directions;
-    int32_t reverse[2]; // direction d goes from the last frame to the first
-    int32_t paired;     // every row can be read and written two channels at a time
     ua_array z;
     const float* initial_state;
+    bool paired; // every row can be read and written two channels at a time
 };
 
 inline int64_t tiles_of(int64_t count, int64_t tile) { return (count + tile - 1) / tile; }
 
 // a contiguous (B, F, S, D)
 inline ua_array contiguous(void* data, const ua_scan_sizes& sizes) {
-    int64_t row = sizes.width, frame = sizes.space * row;
+    const int64_t row = sizes.width, frame = sizes.space * row;
     return {data, {sizes.frames * frame, frame, row, 0}};
 }
 
@@ -50,19 +59,27 @@ template <class T> bool pairs_fit(const Scan& a) {
 
 // A location (b, s) of the picture and the frames above it.
 struct Location {
-    int64_t b, s;
+    int b, s;
 
-    __device__ Location(int64_t index, int64_t space) : b(index / space), s(index % space) {}
+    __device__ Location(int index, int space) : b(index / space), s(index % space) {}
 
+    // index of row (b, frame, s) of a contiguous activation
+    __device__ __forceinline__ int64_t index(int frame, const Sizes& sizes) const {
+        return (static_cast<int64_t>(b) * sizes.frames + frame) * sizes.space + s;
+    }
+    // index of row (b, s, channel) of the states
+    __device__ __forceinline__ int64_t state(int channel, const Sizes& sizes) const {
+        return (static_cast<int64_t>(b) * sizes.space + s) * sizes.width + channel;
+    }
     // row (b, frame, s) of an activation
-    template <class T> __device__ __forceinline__ T* row(const ua_array& array, int64_t frame) const {
-        int64_t offset = b * array.stride[0] + frame * array.stride[1] + s * array.stride[2];
+    template <class T> __device__ __forceinline__ T* row(const ua_array& array, int frame) const {
+        const int64_t offset = b * array.stride[0] + frame * array.stride[1] + s * array.stride[2];
         return static_cast<T*>(array.data) + offset;
     }
 };
 
 // The frame that direction `reverse` visits at `step`.
-__device__ __forceinline__ int64_t frame_at(int64_t step, int64_t frames, int reverse) {
+__device__ __forceinline__ int frame_at(int step, int frames, int reverse) {
     return reverse ? frames - 1 - step : step;
 }
 
@@ -71,7 +88,7 @@ template <class T> struct Cursor {
     T* p;
     int64_t step;
 
-    __device__ Cursor(const ua_array& array, const Location& at, int64_t channel, int64_t frames,
+    __device__ Cursor(const ua_array& array, const Location& at, int channel, int frames,
                       int reverse)
         : p(at.row<T>(array, frame_at(0, frames, reverse)) + channel),
           step(reverse ? -array.stride[1] : array.stride[1]) {}
@@ -81,7 +98,7 @@ template <class T> struct Cursor {
 // Two adjacent channels, of which the first `count` (2, 1 or 0) exist.
 struct Pair {
     int count;
-    int paired;
+    bool paired;
 
     template <class T> __device__ __forceinline__ float2 load(const T* p) const {
         if (paired) return count > 0 ? load2(p) : make_float2(0.0f, 0.0f);
@@ -96,26 +113,26 @@ struct Pair {
         if (count > 1) ::store(p + 1, v.y);
     }
     // a parameter of each channel, 0 where it is absent
-    __device__ __forceinline__ float2 parameter(const void* data, int64_t channel) const {
+    __device__ __forceinline__ float2 parameter(const void* data, int channel) const {
         const float* p = static_cast<const float*>(data);
         if (p == nullptr) return make_float2(0.0f, 0.0f);
         return make_float2(count > 0 ? p[channel] : 0.0f, count > 1 ? p[channel + 1] : 0.0f);
     }
 };
 
-__device__ __forceinline__ Pair pair_at(int64_t channel, const Scan& a) {
-    int64_t left = a.sizes.width - channel;
+__device__ __forceinline__ Pair pair_at(int channel, const Scan& a) {
+    const int left = a.sizes.width - channel;
     return Pair{left >= 2 ? 2 : left == 1 ? 1 : 0, a.paired};
 }
 
 // W consecutive states of one channel out of `count` that exist; the others read as 0
 template <int W>
-__device__ __forceinline__ void load_states(const float* p, int64_t count, float (&v)[W]) {
+__device__ __forceinline__ void load_states(const float* p, int count, float (&v)[W]) {
 #pragma unroll
     for (int n = 0; n < W; ++n) v[n] = n < count ? p[n] : 0.0f;
 }
 template <int W>
-__device__ __forceinline__ void store_states(float* p, int64_t count, const float (&v)[W]) {
+__device__ __forceinline__ void store_states(float* p, int count, const float (&v)[W]) {
 #pragma unroll
     for (int n = 0; n < W; ++n) {
         if (n < count) p[n] = v[n];
@@ -125,8 +142,8 @@ __device__ __forceinline__ void store_states(float* p, int64_t count, const floa
 // The decay rates of states [first, first + W) of a channel, times log2(e), so that
 // exp(delta * A) is 2^(delta * rate). Rates of states and channels that do not exist are 0.
 template <int W>
-__device__ __forceinline__ void load_rates(const void* A, int64_t channel, int64_t first,
-                                           const ua_scan_sizes& sizes, float (&rate)[W]) {
+__device__ __forceinline__ void load_rates(const void* A, int channel, int first, const Sizes& sizes,
+                                           float (&rate)[W]) {
     const float* p = static_cast<const float*>(A);
     const bool exists = channel < sizes.width;
     if (sizes.geometric) {
@@ -135,7 +152,7 @@ __device__ __forceinline__ void load_rates(const void* A, int64_t channel, int64
         for (int n = 0; n < W; ++n) rate[n] = slowest * static_cast<float>(first + n + 1);
         return;
     }
-    load_states(p + channel * sizes.d_state + first, exists ? sizes.d_state - first : 0, rate);
+    load_states(p + static_cast<int64_t>(channel) * sizes.d_state + first, exists ? sizes.d_state - first : 0, rate);
 #pragma unroll
     for (int n = 0; n < W; ++n) rate[n] *= kLog2e;
 }
