@@ -18,11 +18,13 @@ if TYPE_CHECKING:
         UniAnimate,
         UniAnimateConfig,
     )
+    from unianimate.pipelines import AnimatePipeline
     from unianimate_kernels import use_backend
 
 __all__ = [
     "PRESETS",
     "VAE",
+    "AnimatePipeline",
     "NoiseScheduler",
     "UNet3D",
     "UNet3DConfig",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "AnimatePipeline": "unianimate.pipelines",
     "NoiseScheduler": "unianimate.blocks",
     "use_backend": "unianimate_kernels",
     **dict.fromkeys(

@@ -23,9 +23,9 @@ def test_a_folder_gives_back_what_was_drawn(tmp_path):
     assert len(written) == 3
     drawn = draw_pose(pose)
     for index, picture in enumerate(written.read()):
-        # JPEG smears one-pixel edges: hold the mean
-        assert np.abs(picture.astype(int) - drawn[index]).mean() < 3
-    assert np.abs(written.read_reference().astype(int) - drawn[1]).mean() < 3
+        # JPEG halves the resolution of colours: hold the mean, 40 for another frame
+        assert np.abs(picture.astype(int) - drawn[index]).mean() < 6
+    assert np.abs(written.read_reference().astype(int) - drawn[1]).mean() < 6
     assert [path.name for path in tmp_path.iterdir()] == ["poses"]
 
 

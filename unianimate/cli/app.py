@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .animate import animate
 from .convert import convert
 from .info import info
 from .pose import pose
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(animate)
 app.command()(convert)
 app.command()(info)
 app.add_typer(pose)

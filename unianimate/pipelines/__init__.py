@@ -1,6 +1,28 @@
-"""From noise to video: the denoising loop, windows and long videos."""
+"""From noise to video: the denoising loop, windows, long videos and the whole pipeline."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .denoise import denoise
+from .long_video import Chain, LongVideo, Single, Window
 from .windows import plan_windows
 
-__all__ = ["denoise", "plan_windows"]
+if TYPE_CHECKING:
+    from .animate import AnimatePipeline
+
+__all__ = [
+    "AnimatePipeline",
+    "Chain",
+    "LongVideo",
+    "Single",
+    "Window",
+    "denoise",
+    "plan_windows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the pipeline, which needs diffusers and transformers, when it is first used."""
+    if name != "AnimatePipeline":
+        raise AttributeError(f"module 'unianimate.pipelines' has no attribute {name!r}")
+    return import_module("unianimate.pipelines.animate").AnimatePipeline

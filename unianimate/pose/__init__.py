@@ -6,11 +6,15 @@ from .extract import DWPose
 from .pictures import PosePictures, write_pose_pictures
 from .sequence import PoseSequence
 from .smooth import smooth_pose
+from .source import DrawnPoses, FolderPoses, PoseSource
 
 __all__ = [
     "DWPose",
+    "DrawnPoses",
+    "FolderPoses",
     "PosePictures",
     "PoseSequence",
+    "PoseSource",
     "align_pose",
     "draw_pose",
     "smooth_pose",

@@ -63,6 +63,10 @@ class PosePictures:
         """Return the reference's pose, uint8 RGB (H, W, 3)."""
         return _read(self.reference)
 
+    def read_one(self, frame: int) -> NDArray[np.uint8]:
+        """Return the driving pose of one frame, uint8 RGB (H, W, 3)."""
+        return _read(self.frames[frame])
+
     def read(self) -> Iterator[NDArray[np.uint8]]:
         """Yield the driving poses, uint8 RGB (H, W, 3)."""
         return map(_read, self.frames)

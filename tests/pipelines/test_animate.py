@@ -1,0 +1,192 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import run
+from PIL import Image
+
+from unianimate.data import probe_video, read_video
+from unianimate.models import PRESETS, UniAnimate
+from unianimate.pipelines import AnimatePipeline, Chain, Window
+from unianimate.pose import (
+    DrawnPoses,
+    FolderPoses,
+    PosePictures,
+    PoseSequence,
+    align_pose,
+    write_pose_pictures,
+)
+
+
+def random_pose(frames: int, seed: int) -> PoseSequence:
+    random = np.random.default_rng(seed)
+    return PoseSequence(
+        bodies=random.uniform(0.2, 0.8, (1, 20, 2)) + random.normal(0, 0.02, (frames, 20, 2)),
+        visible=np.ones((frames, 20), dtype=bool),
+        hands=random.uniform(0.2, 0.8, (frames, 2, 21, 2)),
+        faces=np.full((frames, 68, 2), -1.0),
+        width=64,
+        height=96,
+        fps=12,
+    )
+
+
+def photo() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def model() -> UniAnimate:
+    """The smallest model with every zero-initialised weight made to count."""
+    torch.manual_seed(0)
+    model = UniAnimate(PRESETS["test"]).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return model
+
+
+@pytest.fixture
+def pipeline(model) -> AnimatePipeline:
+    return AnimatePipeline(model)
+
+
+@pytest.fixture
+def poses() -> DrawnPoses:
+    reference = random_pose(1, 1)
+    return DrawnPoses(align_pose(random_pose(9, 2), reference), reference)
+
+
+@pytest.mark.parametrize("long", ["window", "chain", "single"])
+def test_every_way_makes_every_frame_at_the_models_size(pipeline, poses, long):
+    steps = []
+    video = pipeline(photo(), poses, long=long, progress=lambda *step: steps.append(step))
+    assert video.shape == (9, 48, 32, 3)
+    assert video.dtype == np.uint8
+    assert video.std() > 5
+    assert [done for done, _ in steps] == list(range(1, steps[-1][1] + 1))
+
+
+def test_the_same_seed_gives_the_same_bits(pipeline, poses):
+    a, b, c = (pipeline(photo(), poses, num_frames=3, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).mean() > 0.1
+
+
+def test_guidance_in_one_batch_or_two_passes_agree(pipeline, poses):
+    options = {"num_frames": 6, "guidance_scale": 2.5}
+    one, two = (pipeline(photo(), poses, low_memory=m, **options) for m in (False, True))
+    assert np.abs(one.astype(int) - two).max() <= 1
+
+
+def test_the_poses_drive_the_video(pipeline, poses):
+    other = DrawnPoses(align_pose(random_pose(9, 5), poses.reference_pose), poses.reference_pose)
+    a, b = (pipeline(photo(), p, num_frames=4) for p in (poses, other))
+    assert (a != b).any()
+
+
+def test_a_short_video_is_the_same_by_window_and_start_of_chain(pipeline, poses):
+    # no first frame, one window: only the place of the offset noise differs
+    a, b = (pipeline(photo(), poses, num_frames=4, long=long) for long in (Window(4, 1), Chain(4)))
+    assert a.shape == b.shape
+    assert np.abs(a.astype(int) - b).mean() < 40
+
+
+@pytest.mark.parametrize("frames", [2, 4, 5, 7, 8, 9])
+def test_a_chain_makes_each_frame_once(pipeline, poses, frames):
+    assert len(pipeline(photo(), poses, num_frames=frames, long="chain")) == frames
+
+
+def test_segments_of_a_chain_start_from_the_last_picture(model, poses):
+    pipeline = AnimatePipeline(model)
+    given = []
+    encode = model.unet.encode_conditions
+
+    def spy(*args, first_frame=None, pose=None, **kwargs):
+        if pose is not None:
+            given.append(None if first_frame is None else first_frame.clone())
+        return encode(*args, first_frame=first_frame, pose=pose, **kwargs)
+
+    model.unet.encode_conditions = spy
+    try:
+        video = pipeline(photo(), poses, num_frames=7, long="chain")
+    finally:
+        del model.unet.encode_conditions
+    assert given[0] is None
+    picture = (given[1][0] * 255).byte().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(picture, video[3])
+
+
+def test_frames_come_as_a_stream(pipeline, poses):
+    stream = pipeline.stream(photo(), poses, long="chain")
+    assert next(stream).shape == (48, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 40}, "width and height must be multiples of 16 for this model, got 40 x 48"),
+        ({"long": "forever"}, "long must be window, chain or single, got 'forever'"),
+        ({"fit": "zoom"}, "fit must be stretch, pad or crop, got 'zoom'"),
+    ],
+)
+def test_bad_requests_are_refused(pipeline, poses, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(photo(), poses, **options)
+
+
+@pytest.fixture
+def files(tmp_path: Path, model: UniAnimate) -> Path:
+    model.save_pretrained(tmp_path / "model")
+    photo().save(tmp_path / "photo.png")
+    random_pose(5, 2).save(tmp_path / "dance.npz")
+    random_pose(1, 1).save(tmp_path / "photo_pose.npz")
+    return tmp_path
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, files):
+    def call(driving, output, *options):
+        arguments = (files / "photo.png", files / driving, "-o", files / output)
+        return run(monkeypatch, capsys, "animate", *arguments, "--model", files / "model", *options)
+
+    return call
+
+
+def test_the_command_makes_a_video_of_a_pose_file(files, command):
+    status, out, _ = command("dance.npz", "out.mp4", "--json")
+    summary = json.loads(out)
+    assert (status, summary["frames"], summary["fps"]) == (0, 5, 12)
+    info = probe_video(files / "out.mp4")
+    assert (info.width, info.height, info.fps) == (32, 48, 12)
+    assert len(list(read_video(files / "out.mp4"))) == 5
+
+
+def test_the_command_takes_a_pose_folder_and_every_second_frame(files, command):
+    reference = PoseSequence.load(files / "photo_pose.npz")
+    write_pose_pictures(files / "poses", random_pose(6, 2), reference)
+    assert FolderPoses(PosePictures.open(files / "poses"), 2).num_frames == 3
+    status, out, err = command("poses", "out", "--every", "2", "--quiet")
+    assert (status, err) == (0, "")
+    assert "3 frames" in out
+    assert len(list((files / "out").iterdir())) == 3
+
+
+def test_without_a_reference_pose_the_command_says_what_helps(files, command, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(files))
+    (files / "photo_pose.npz").unlink()
+    status, _, err = command("dance.npz", "out.mp4")
+    assert status == 2
+    for hint in ("--reference-pose", "photo_pose.npz", "yolox_l.onnx"):
+        assert hint in err
+    assert not (files / "out.mp4").exists()
+
+
+def test_a_wrong_output_is_refused_before_anything_is_computed(command):
+    status, _, err = command("dance.npz", "out.avi")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "cannot write '.avi'" in err

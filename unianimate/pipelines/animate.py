@@ -1,0 +1,271 @@
+"""`AnimatePipeline`: a photo and a sequence of poses to video."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from unianimate.blocks import NoiseScheduler, UnifiedNoise
+from unianimate.data import fit_picture
+from unianimate.data.pictures import Fit
+from unianimate.models import UniAnimate, predict_both
+from unianimate.models.unet3d import Conditions
+from unianimate.pose import PoseSource
+
+from .denoise import denoise
+from .long_video import Chain, LongVideo, Single, Window
+
+Long = Literal["window", "chain", "single"]
+Progress = Callable[[int, int], None]
+
+# windows whose encoded poses are kept from one step to the next; others are encoded again
+_KEPT_WINDOWS = 8
+
+
+class AnimatePipeline:
+    """Animate a photo: the model, a schedule, and the way long videos are made.
+
+    Example:
+        >>> pipeline = AnimatePipeline.from_pretrained("small")
+        >>> poses = DrawnPoses(align_pose(driving, reference), reference)
+        >>> frames = pipeline(Image.open("photo.jpg"), poses, seed=7)
+
+    Args:
+        model: a `UniAnimate` in evaluation mode.
+        scheduler: a `NoiseScheduler`, or any diffusers scheduler; None is the official DDIM.
+    """
+
+    def __init__(self, model: UniAnimate, scheduler: Any = None) -> None:
+        self.model = model
+        self.scheduler = NoiseScheduler() if scheduler is None else scheduler
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **options: Any) -> "AnimatePipeline":
+        """Read a model folder; the options are those of `UniAnimate.from_pretrained`."""
+        return cls(UniAnimate.from_pretrained(model, **options))
+
+    def __call__(
+        self, reference: Image.Image, poses: PoseSource, **options: Any
+    ) -> NDArray[np.uint8]:
+        """Return all frames, uint8 RGB (F, H, W, 3); the options are those of `stream`."""
+        return np.stack(list(self.stream(reference, poses, **options)))
+
+    @torch.no_grad()
+    def stream(
+        self,
+        reference: Image.Image,
+        poses: PoseSource,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 7,
+        long: Long | LongVideo = "window",
+        fit: Fit = "stretch",
+        low_memory: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames, uint8 RGB (H, W, 3), as soon as they are final.
+
+        What is None is taken from the model's configuration.
+
+        Args:
+            reference: the photo, upright RGB.
+            poses: the driving poses and the reference's.
+            width: of the video in pixels, a multiple of `size_multiple`.
+            height: likewise.
+            num_frames: at most so many; None takes all poses.
+            num_inference_steps: sampling steps.
+            guidance_scale: of classifier-free guidance; 1.0 skips the second pass.
+            seed: of all random draws, which are made on the CPU.
+            long: how more frames than the network sees at once are made.
+            fit: how the photo is brought to the size.
+            low_memory: run the two passes of guidance one after the other.
+            progress: called after each step with steps done and steps in all.
+
+        Raises:
+            ValueError: sizes that do not fit the model, no frames, or an unknown word.
+        """
+        config = self.model.config
+        run = _Run(
+            self,
+            reference,
+            poses,
+            width=config.width if width is None else width,
+            height=config.height if height is None else height,
+            num_frames=min(poses.num_frames, num_frames or poses.num_frames),
+            guidance_scale=config.guidance if guidance_scale is None else guidance_scale,
+            seed=seed,
+            fit=fit,
+            low_memory=low_memory,
+        )
+        way = self._way(long) if isinstance(long, str) else long
+        self.scheduler.set_timesteps(num_inference_steps or config.steps)
+        run.report(progress, way)
+        for picture in way.pictures(run):
+            pixels = (picture * 255).byte().permute(1, 2, 0)  # the official code truncates
+            yield pixels.cpu().numpy()
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height must be multiples of this."""
+        return int(8 * 2 ** (len(self.model.config.unet.levels) - 1))
+
+    def _way(self, name: str) -> LongVideo:
+        size = self.model.config.num_frames
+        ways: dict[str, LongVideo] = {
+            "window": Window(size, size // 4),
+            "chain": Chain(size),
+            "single": Single(),
+        }
+        if name not in ways:
+            raise ValueError(f"long must be window, chain or single, got {name!r}")
+        return ways[name]
+
+
+class _Run:
+    """One video in the making: the encoded reference, and what the ways of long video ask for."""
+
+    def __init__(
+        self,
+        pipeline: AnimatePipeline,
+        reference: Image.Image,
+        poses: PoseSource,
+        *,
+        width: int,
+        height: int,
+        num_frames: int,
+        guidance_scale: float,
+        seed: int,
+        fit: Fit,
+        low_memory: bool,
+    ) -> None:
+        multiple = pipeline.size_multiple
+        if width < 1 or height < 1 or width % multiple or height % multiple:
+            raise ValueError(
+                f"width and height must be multiples of {multiple} for this model, "
+                f"got {width} x {height}"
+            )
+        if num_frames < 1:
+            raise ValueError("there are no poses, so there is no video to make")
+        self.model, self.scheduler = pipeline.model, pipeline.scheduler
+        self.poses, self.num_frames = poses, num_frames
+        self.size = (width, height)
+        self.guidance_scale, self.low_memory = guidance_scale, low_memory
+        self.generator = torch.Generator().manual_seed(seed)
+        device = self.model.device
+        picture = _to_tensor(np.asarray(fit_picture(reference.convert("RGB"), *self.size, fit)))
+        with self.model.using("image_encoder") as encoder:
+            self.image_embeds = encoder.encode(reference)
+        with self.model.using("vae") as vae:
+            self.reference_latents = vae.encode(
+                2 * picture[None].to(device) - 1, generator=self.generator
+            )
+        self.reference_pose = self._picture(poses.reference())
+        self.text_embeds = self.model.text_embeds.to(device)
+        self._progress: Progress | None = None
+        self._steps_done = self._steps_in_all = 0
+
+    def report(self, progress: Progress | None, way: LongVideo) -> None:
+        """Tell ``progress`` of every step from now on."""
+        passes = 1
+        if isinstance(way, Chain) and self.num_frames > way.size:
+            passes = -(-(self.num_frames - 1) // (way.size - 1))
+        self._progress = progress
+        self._steps_in_all = passes * len(self.scheduler.timesteps)
+
+    def start(self, num_frames: int, *, prior_timestep: int, offset_inside: bool) -> Tensor:
+        """Draw start noise (1, C, F, h, w)."""
+        latents = self.reference_latents
+        noise = UnifiedNoise(
+            NoiseScheduler(), prior_timestep=prior_timestep, offset_inside=offset_inside
+        )
+        shape = (1, latents.shape[1], num_frames, *latents.shape[2:])
+        # drawn where the generator is: the numbers do not depend on the device
+        return noise(shape, reference_latents=latents.float().cpu(), generator=self.generator).to(
+            latents.device
+        )
+
+    def sample(
+        self,
+        noise: Tensor,
+        frames: Sequence[int],
+        *,
+        windows: Sequence[Sequence[int]] | None = None,
+        first_frame: Tensor | None = None,
+    ) -> Tensor:
+        """Denoise to latents (1, C, F, h, w) of these frames of the video."""
+
+        @lru_cache(maxsize=_KEPT_WINDOWS)
+        def conditions(window: tuple[int, ...]) -> Conditions:
+            return self._conditions([frames[i] for i in window], first_frame)
+
+        with self.model.using("unet") as unet:
+
+            def predict(
+                latents: Tensor, timestep: Tensor, window: tuple[int, ...]
+            ) -> tuple[Tensor, Tensor | None]:
+                wanted = conditions(window)
+                t = timestep.reshape(1).to(latents.device)
+                if self.guidance_scale == 1:
+                    return unet(latents, t, wanted), None
+                nothing = self._nothing(len(window))
+                return predict_both(unet, latents, t, wanted, nothing, low_memory=self.low_memory)
+
+            return denoise(
+                predict,
+                noise,
+                self.scheduler,
+                guidance_scale=self.guidance_scale,
+                windows=windows,
+                generator=self.generator,
+                callback=self._step_done,
+            )
+
+    def decode(self, latents: Tensor) -> Iterator[Tensor]:
+        """Yield pictures (3, H, W) in [0, 1]."""
+        with self.model.using("vae") as vae:
+            for picture in vae.decode_stream(latents[0].unbind(1)):
+                yield (picture.float() * 0.5 + 0.5).clamp(0, 1)
+
+    def _conditions(self, frames: Sequence[int], first_frame: Tensor | None) -> Conditions:
+        pose = torch.stack([self._picture(p)[0] for p in self.poses.read(frames)], dim=1)
+        return self.model.unet.encode_conditions(
+            self.text_embeds,
+            num_frames=len(frames),
+            latent_size=self.reference_latents.shape[2:],
+            image_embeds=self.image_embeds,
+            pose=pose[None],
+            reference_pose=self.reference_pose,
+            reference_latents=self.reference_latents,
+            first_frame=None if first_frame is None else first_frame[None],
+        )
+
+    def _nothing(self, num_frames: int) -> Conditions:
+        return self.model.unet.encode_conditions(
+            self.text_embeds,
+            num_frames=num_frames,
+            latent_size=self.reference_latents.shape[2:],
+        )
+
+    def _picture(self, picture: NDArray[np.uint8]) -> Tensor:
+        """Return a pose picture as (1, 3, H, W) in [0, 1] at the size of the video."""
+        stretched = fit_picture(Image.fromarray(picture), *self.size, "stretch")
+        return _to_tensor(np.asarray(stretched))[None].to(self.model.device)
+
+    def _step_done(self, number: int, timestep: Tensor, latents: Tensor) -> None:
+        self._steps_done += 1
+        if self._progress is not None:
+            self._progress(self._steps_done, self._steps_in_all)
+
+
+def _to_tensor(picture: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255

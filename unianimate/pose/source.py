@@ -1,0 +1,103 @@
+"""Where the driving poses of a video come from, as pictures that are made when they are needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .draw import draw_pose
+from .pictures import PosePictures
+from .sequence import PoseSequence
+
+Picture = NDArray[np.uint8]
+
+
+class PoseSource(Protocol):
+    """Pose pictures of the reference and of every frame, uint8 RGB (H, W, 3), of any size."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video to make."""
+        ...
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        ...
+
+    def reference(self) -> Picture:
+        """Return the reference's pose."""
+        ...
+
+    def read(self, frames: Sequence[int]) -> list[Picture]:
+        """Return the driving poses of these frames."""
+        ...
+
+
+@dataclass(frozen=True)
+class DrawnPoses:
+    """Poses drawn from key points, already aligned to the reference.
+
+    Args:
+        driving: the poses of the video.
+        reference_pose: its first frame is the reference's pose.
+        every: use each n-th pose.
+    """
+
+    driving: PoseSequence
+    reference_pose: PoseSequence
+    every: int = 1
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video to make."""
+        return -(-len(self.driving) // self.every)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; 8 where the poses do not say."""
+        return (self.driving.fps or 8.0 * self.every) / self.every
+
+    def reference(self) -> Picture:
+        """Draw the reference's pose."""
+        return np.asarray(draw_pose(self.reference_pose[:1])[0])
+
+    def read(self, frames: Sequence[int]) -> list[Picture]:
+        """Draw the driving poses of these frames."""
+        chosen = (frame * self.every for frame in frames)
+        return [draw_pose(self.driving[frame : frame + 1])[0] for frame in chosen]
+
+
+@dataclass(frozen=True)
+class FolderPoses:
+    """Poses read from a folder of pictures, which are aligned already.
+
+    Args:
+        pictures: the folder.
+        every: use each n-th picture.
+        picture_fps: of the pictures; the official system writes its videos at 8.
+    """
+
+    pictures: PosePictures
+    every: int = 1
+    picture_fps: float = 8.0
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video to make."""
+        return -(-len(self.pictures) // self.every)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return self.picture_fps / self.every
+
+    def reference(self) -> Picture:
+        """Read the reference's pose."""
+        return self.pictures.read_reference()
+
+    def read(self, frames: Sequence[int]) -> list[Picture]:
+        """Read the driving poses of these frames."""
+        return [self.pictures.read_one(frame * self.every) for frame in frames]
