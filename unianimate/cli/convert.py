@@ -19,7 +19,7 @@ def convert(
         typer.Option(
             "-o",
             "--output",
-            help="The model folder to make [default: unianimate-v1 where --model looks for names]. "
+            help="The model folder to make; by default the one that is named unianimate-v1. "
             "With --to-official: the checkpoint to write.",
         ),
     ] = None,
@@ -43,7 +43,10 @@ def convert(
         raise ValueError("convert --to-official: wanted one model folder and -o FILE")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet) as bar:
+    silent = quiet or not console.is_terminal
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=silent
+    ) as bar:
         task = bar.add_task("reading", total=None)
 
         def progress(done: int, total: int, part: str) -> None:
