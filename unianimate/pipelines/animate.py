@@ -163,12 +163,14 @@ class _Run:
         self.generator = torch.Generator().manual_seed(seed)
         device = self.model.device
         picture = _to_tensor(np.asarray(fit_picture(reference.convert("RGB"), *self.size, fit)))
-        with self.model.using("image_encoder") as encoder:
-            self.image_embeds = encoder.encode(reference)
-        with self.model.using("vae") as vae:
-            self.reference_latents = vae.encode(
+        with self.model.using("image_encoder"):
+            self.image_embeds = self.model.image_encoder.encode(reference)
+        with self.model.using("vae"):
+            self.reference_latents = self.model.vae.encode(
                 2 * picture[None].to(device) - 1, generator=self.generator
             )
+        height_width = self.reference_latents.shape[2:]
+        self._latent_size = (height_width[0], height_width[1])
         self.reference_pose = self._picture(poses.reference())
         self.text_embeds = self.model.text_embeds.to(device)
         self._progress: Progress | None = None
@@ -208,7 +210,8 @@ class _Run:
         def conditions(window: tuple[int, ...]) -> Conditions:
             return self._conditions([frames[i] for i in window], first_frame)
 
-        with self.model.using("unet") as unet:
+        with self.model.using("unet"):
+            unet = self.model.unet
 
             def predict(
                 latents: Tensor, timestep: Tensor, window: tuple[int, ...]
@@ -232,8 +235,8 @@ class _Run:
 
     def decode(self, latents: Tensor) -> Iterator[Tensor]:
         """Yield pictures (3, H, W) in [0, 1]."""
-        with self.model.using("vae") as vae:
-            for picture in vae.decode_stream(latents[0].unbind(1)):
+        with self.model.using("vae"):
+            for picture in self.model.vae.decode_stream(latents[0].unbind(1)):
                 yield (picture.float() * 0.5 + 0.5).clamp(0, 1)
 
     def _conditions(self, frames: Sequence[int], first_frame: Tensor | None) -> Conditions:
@@ -241,7 +244,7 @@ class _Run:
         return self.model.unet.encode_conditions(
             self.text_embeds,
             num_frames=len(frames),
-            latent_size=self.reference_latents.shape[2:],
+            latent_size=self._latent_size,
             image_embeds=self.image_embeds,
             pose=pose[None],
             reference_pose=self.reference_pose,
@@ -253,7 +256,7 @@ class _Run:
         return self.model.unet.encode_conditions(
             self.text_embeds,
             num_frames=num_frames,
-            latent_size=self.reference_latents.shape[2:],
+            latent_size=self._latent_size,
         )
 
     def _picture(self, picture: NDArray[np.uint8]) -> Tensor:

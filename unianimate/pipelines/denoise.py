@@ -15,7 +15,7 @@ class Predict(Protocol):
     """Calls the network on a window."""
 
     def __call__(
-        self, latents: Tensor, timestep: Tensor, frames: tuple[int, ...]
+        self, latents: Tensor, timestep: Tensor, frames: tuple[int, ...], /
     ) -> tuple[Tensor, Tensor | None]:
         """Return the conditional and, for guidance, the unconditional prediction.
 
