@@ -14,10 +14,10 @@ demo: .venv/installed
 	$(BIN)/python examples/custom_video_model.py
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not huge" -n auto
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

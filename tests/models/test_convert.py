@@ -369,7 +369,7 @@ def full_size_file(part: str, path: Path, prefix: str = "") -> None:
     torch.save({"state_dict": state}, path)
 
 
-@pytest.mark.slow
+@pytest.mark.huge
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's VmHWM")
 def test_full_size_in_little_more_memory_than_the_largest_file(large_folder):
     full_size_file("unet", large_folder / UNET_FILE)
