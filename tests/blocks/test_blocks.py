@@ -1,0 +1,202 @@
+"""What holds for every block, and what the Mamba blocks promise."""
+
+import pytest
+import torch
+from torch import nn
+
+from unianimate.blocks import (
+    Downsample,
+    PoseEncoder,
+    ReferenceEncoder,
+    ResnetBlock,
+    SpatialTransformer,
+    TemporalAdapter,
+    TemporalConvBlock,
+    TemporalMamba,
+    TemporalMamba2,
+    TemporalTransformer,
+    TimestepEmbedding,
+    Upsample,
+)
+
+DIM = 32
+LAST = torch.channels_last_3d
+MIXERS = {
+    "transformer": lambda: TemporalTransformer(DIM, head_dim=16),
+    "mamba": lambda: TemporalMamba(DIM),
+    "mamba shared": lambda: TemporalMamba(DIM, share_dynamics=True),
+    "mamba geometric": lambda: TemporalMamba(DIM, decay="geometric"),
+    "mamba one way": lambda: TemporalMamba(DIM, bidirectional=False),
+    "mamba2": lambda: TemporalMamba2(DIM, d_state=16, head_dim=16),
+    "mamba2 one way": lambda: TemporalMamba2(DIM, d_state=16, head_dim=16, bidirectional=False),
+}
+BLOCKS = {
+    **MIXERS,
+    "temporal conv": lambda: TemporalConvBlock(DIM),
+    "resnet": lambda: ResnetBlock(DIM),
+    "resnet wider": lambda: ResnetBlock(DIM, out_dim=64, temporal_conv=False),
+    "spatial": lambda: SpatialTransformer(DIM, head_dim=16),
+    "downsample": lambda: Downsample(DIM),
+    "upsample": lambda: Upsample(DIM),
+    "adapter": lambda: TemporalAdapter(DIM),
+}
+one_way = pytest.mark.parametrize("name", ["mamba one way", "mamba2 one way"])
+
+
+def randomised(module, seed=0):
+    """Give every weight that starts at zero a small random value."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1, generator=generator)
+    return module
+
+
+def clip(frames=5, batch=2, seed=0):
+    x = torch.randn(batch, DIM, frames, 4, 3, generator=torch.Generator().manual_seed(seed))
+    return x.contiguous(memory_format=LAST)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_channels_last_in_is_channels_last_out(name):
+    block = randomised(BLOCKS[name]())
+    x = clip()
+    y = block(x)
+    assert y.is_contiguous(memory_format=LAST)
+    # another memory format is taken too, and means the same
+    assert (block(x.contiguous()) - y).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_items_of_a_batch_do_not_see_one_another(name):
+    block, x = randomised(BLOCKS[name]()), clip()
+    alone = torch.cat([block(x[:1]), block(x[1:])])
+    assert (block(x) - alone).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_fresh_mixer_changes_nothing(name):
+    x = clip()
+    assert torch.equal(MIXERS[name]()(x), x)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_locations_do_not_mix(name):
+    block = randomised(MIXERS[name]())
+    block.norm = nn.Identity()  # the norm is what mixes locations, by its statistics
+    x = clip()
+    changed = x.clone(memory_format=torch.preserve_format)
+    changed[..., 2, 1] += 1
+    difference = (block(changed) - block(x)).abs().amax((0, 1, 2))
+    assert difference[2, 1] > 0.1
+    difference[2, 1] = 0
+    assert difference.max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba shared", "mamba geometric", "mamba2"])
+def test_every_frame_sees_every_other_in_a_bidirectional_mixer(name):
+    block, x = randomised(MIXERS[name]()), clip(frames=4)
+    block.norm = nn.Identity()
+    x.requires_grad_()
+    for frame in range(4):
+        (gradient,) = torch.autograd.grad(block(x)[:, :, frame].square().sum(), x)
+        assert (gradient.abs().amax((0, 1, 3, 4)) > 0).all()
+
+
+@one_way
+def test_a_one_way_mixer_sees_the_past_only(name):
+    block, x = randomised(MIXERS[name]()), clip()
+    later = x.clone(memory_format=torch.preserve_format)
+    later[:, :, 3:] += 1
+    assert (block(x)[:, :, :3] - block(later)[:, :, :3]).abs().max() < 1e-6
+
+
+@one_way
+@pytest.mark.parametrize("cuts", [[3], [1, 2], [1, 2, 3, 4, 5, 6]])
+def test_streamed_clips_equal_one_long_clip(name, cuts):
+    block, x = randomised(MIXERS[name]()).eval(), clip(frames=7)
+    with torch.no_grad():
+        whole, state, parts = block(x), None, []
+        for part in x.tensor_split(cuts, dim=2):
+            y, state = block(part, state=state, return_state=True)
+            parts.append(y)
+    assert (torch.cat(parts, dim=2) - whole).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_a_bidirectional_mixer_refuses_to_stream(name):
+    with pytest.raises(ValueError, match="bidirectional=False"):
+        MIXERS[name]()(clip(), return_state=True)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_parameter_of_a_mixer_gets_a_gradient(name):
+    block = randomised(MIXERS[name]())
+    block(clip()).square().sum().backward()
+    for key, parameter in block.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_half_precision_stays_half(name):
+    block = randomised(BLOCKS[name]())
+    want = block(clip())
+    got = block.bfloat16()(clip().bfloat16())
+    assert got.dtype == torch.bfloat16
+    assert (got.float() - want).abs().max() < 0.05 * want.abs().max()
+
+
+def test_the_context_is_shared_by_the_frames_of_an_item():
+    block = randomised(SpatialTransformer(DIM, head_dim=16, context_dim=24))
+    x, context = clip(), torch.randn(2, 7, 24)
+    frame_by_frame = torch.cat([block(part, context) for part in x.split(1, dim=2)], dim=2)
+    assert (block(x, context) - frame_by_frame).abs().max() < 1e-5
+
+
+def test_encoders_come_to_an_eighth():
+    picture = torch.rand(2, 3, 3, 32, 48)
+    assert PoseEncoder(8)(picture).shape == (2, 8, 3, 4, 6)
+    latents = torch.randn(2, 4, 4, 6)
+    encoder = ReferenceEncoder(12)
+    assert encoder(latents, picture[:, :, 0]).shape == (2, 12, 1, 4, 6)
+    assert not torch.equal(encoder(latents), encoder(latents, picture[:, :, 0]))
+
+
+def test_without_its_adapter_the_pose_encoder_works_frame_by_frame():
+    picture, encoder = torch.rand(1, 3, 3, 16, 16), PoseEncoder(8, temporal=False)
+    alone = torch.cat([encoder(part) for part in picture.split(1, dim=2)], dim=2)
+    assert (encoder(picture) - alone).abs().max() < 1e-6
+
+
+def test_timestep_embedding_widths():
+    t = torch.tensor([0, 999])
+    assert TimestepEmbedding(32)(t).shape == (2, 32)
+    assert TimestepEmbedding(32, out_dim=128)(t).shape == (2, 128)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: ResnetBlock(33), "multiple of 32"),
+        (lambda: TemporalTransformer(96), r"multiple of head_dim \(64\)"),
+        (lambda: TemporalMamba2(32, head_dim=48), "multiple of head_dim"),
+        (lambda: TemporalMamba(32, decay="linear"), "decay must be"),
+        (lambda: TemporalMamba(32, share_dynamics=True, bidirectional=False), "bidirectional"),
+        (lambda: ResnetBlock(32, emb_dim=8)(clip()), "needs an emb"),
+        (lambda: ResnetBlock(32)(clip(), torch.zeros(2, 8)), "without emb_dim"),
+        (lambda: SpatialTransformer(32, head_dim=16, context_dim=8)(clip()), "needs a context"),
+        (lambda: TemporalConvBlock(32)(clip()[:, :, 0]), r"\(B, C, F, H, W\)"),
+        (lambda: PoseEncoder(8)(torch.rand(1, 3, 2, 12, 16)), "multiples of 8"),
+        (lambda: ReferenceEncoder(12)(torch.rand(1, 3, 4, 4)), r"\(B, 4, h, w\)"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_is_wanted(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_printing_a_block_tells_its_size(name):
+    assert str(DIM) in repr(BLOCKS[name]())
