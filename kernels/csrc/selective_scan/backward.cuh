@@ -1,7 +1,7 @@
 // Backward of both selective scans, from their inputs alone.
 //
-// A block owns 64 channels and walks its share of the locations. Four lanes own a channel, kStates / 4
-// states each. For each direction of time (and tile of kStates states) it first sweeps all frames
+// A block owns 64 channels and walks its share of the locations. Four lanes own a channel, four
+// states each. For each direction of time (and tile of 16 states) it first sweeps all frames
 // forwards, keeping the states on entry to every chunk of 8 frames, then replays the chunks from
 // the last to the first: states and decays of a chunk live in registers while the adjoint state
 // runs back through them. Softplus, gates and their slopes are evaluated once an element and
@@ -12,6 +12,7 @@
 // Over the locations (dA, dD, ddt_bias): one partial sum a block, then a third kernel.
 #pragma once
 #include "scan.cuh"
+#include "sums.cuh"
 
 namespace {
 
@@ -36,7 +37,7 @@ struct BackwardScan {
     int tiles, chunks;  // of channels and of frames
     int groups;         // blocks that share the locations of one tile of channels
     // the workspace
-    float* entries;     // (blocks, chunks, kStates / 4 a thread)
+    float* entries;     // (blocks, chunks, 4, threads): states on entry to the chunks
     float* sums;        // (blocks, 3, F, 64): y, dx and ddt, where several sweeps add to them
     float* projections; // (directions, tiles, B, F, S, 2, N): dB and dC
     float* rates;       // (groups, directions, tiles * 64, padded N): dA
@@ -66,7 +67,7 @@ struct BackwardShared {
 struct Work {
     const BackwardScan& f;
     BackwardShared& shared;
-    int tile, group;
+    int tile;
     // as one element of a chunk: frame t, channels element and element + 1
     int t, element;
     Pair pair;
@@ -75,7 +76,6 @@ struct Work {
 
     __device__ Work(const BackwardScan& f, BackwardShared& shared) : f(f), shared(shared) {
         tile = blockIdx.x % f.tiles;
-        group = blockIdx.x / f.tiles;
         t = threadIdx.x / 32;
         element = tile * kBackwardChannels + 2 * (threadIdx.x % 32);
         pair = pair_at(element, f.scan);
@@ -84,6 +84,8 @@ struct Work {
         channel = tile * kBackwardChannels + local;
     }
 
+    // of the blocks that share the tile's locations
+    __device__ __forceinline__ int group() const { return blockIdx.x / f.tiles; }
     __device__ __forceinline__ float2& mine(Elements& elements) const {
         return elements.at[t][threadIdx.x % 32];
     }
@@ -110,15 +112,16 @@ struct Work {
     }
 };
 
-// One direction and tile of states at one location.
+// One direction and tile of states at one location, and whether it is the first and the last to
+// add to a result: of its direction, or of both where they share the result.
 struct Sweep {
-    int d;
-    int first_state;
-    bool first, last;     // of all sweeps
-    bool first_d, last_d; // of direction d
+    const Scan& a;
+    int d, first_state;
 
-    __device__ bool first_of(bool shared) const { return shared ? first : first_d; }
-    __device__ bool last_of(bool shared) const { return shared ? last : last_d; }
+    __device__ bool first(bool shared) const { return first_state == 0 && !(shared && d > 0); }
+    __device__ bool last(bool shared) const {
+        return first_state + kStates >= a.sizes.d_state && !(shared && d + 1 < a.directions);
+    }
 };
 
 // Stages B and C of a chunk: a warp is one frame, half of its lanes the states of B.
@@ -192,8 +195,8 @@ __device__ __forceinline__ void sweep_forwards(const Work& w, const Location& at
         float2 y = w.mine(w.shared.output);
         y.x += skip.x * x.x;
         y.y += skip.y * x.y;
-        y = w.add_to_sum(0, frame, y, s.first, s.last);
-        if (!s.last) continue;
+        y = w.add_to_sum(0, frame, y, s.first(true), s.last(true));
+        if (!s.last(true)) continue;
         float2 z = w.pair.load(at.row<const T>(a.z, frame) + w.element);
         float2 g = w.pair.load(at.row<const T>(w.f.grad_out, frame) + w.element);
         float2 dz = make_float2(g.x * y.x * silu_slope(z.x, sigmoid(z.x)),
@@ -294,7 +297,9 @@ __device__ __forceinline__ void replay_backwards(const Work& w, const Location& 
                 products[kOwn + n] = g * h[t + 1][n];
                 dinput += dh[n] * B[n];
                 dh[n] *= decay[t][n];
-                float carried = dh[n] * h[t][n];
+                // read again, rather than held in registers since the chunk's first step
+                float before = t > 0 ? h[t][n] : w.entry(chunk)[n * kBackwardThreads];
+                float carried = dh[n] * before;
                 dA[n] += carried * delta;
                 drate += carried * rate[n];
             }
@@ -334,9 +339,9 @@ __device__ __forceinline__ void replay_backwards(const Work& w, const Location& 
         }
         channels[1][threadIdx.x].x += ddt.x;
         channels[1][threadIdx.x].y += ddt.y;
-        const bool last_x = s.last_of(w.f.shared_x), last_dt = s.last_of(w.f.shared_dt);
-        dx = w.add_to_sum(1, frame, dx, s.first_of(w.f.shared_x), last_x);
-        ddt = w.add_to_sum(2, frame, ddt, s.first_of(w.f.shared_dt), last_dt);
+        const bool last_x = s.last(w.f.shared_x), last_dt = s.last(w.f.shared_dt);
+        dx = w.add_to_sum(1, frame, dx, s.first(w.f.shared_x), last_x);
+        ddt = w.add_to_sum(2, frame, ddt, s.first(w.f.shared_dt), last_dt);
         if (last_x) w.pair.store(at.row<T>(w.f.grad_x[s.d], frame) + w.element, dx);
         if (last_dt) w.pair.store(at.row<T>(w.f.grad_dt[s.d], frame) + w.element, ddt);
     }
@@ -363,7 +368,8 @@ __device__ __forceinline__ void differentiate(const Work& w, const Location& at,
     if (w.f.grad_initial_state != nullptr) store_states(w.f.grad_initial_state + state, states, dh);
 
     const int padded = (a.sizes.d_state + kStates - 1) / kStates * kStates;
-    const int64_t row = (w.group * a.directions + s.d) * w.f.tiles * kBackwardChannels + w.channel;
+    const int64_t row =
+        (w.group() * a.directions + s.d) * w.f.tiles * kBackwardChannels + w.channel;
     float* total = w.f.rates + row * padded + first;
 #pragma unroll
     for (int n = 0; n < kOwn; ++n) total[n] = first_location ? dA[n] : total[n] + dA[n];
@@ -380,15 +386,14 @@ __global__ void __launch_bounds__(kBackwardThreads, kBlocksPerMultiprocessor)
     }
     const int locations = a.sizes.batch * a.sizes.space;
 #pragma unroll 1
-    for (int location = w.group; location < locations; location += f.groups) {
+    for (int location = w.group(); location < locations; location += f.groups) {
         const Location at(location, a.sizes.space);
 #pragma unroll 1
         for (int d = 0; d < a.directions; ++d) {
 #pragma unroll 1
             for (int n = 0; n < a.sizes.d_state; n += kStates) {
-                bool last = n + kStates >= a.sizes.d_state;
-                Sweep s = {d, n, d == 0 && n == 0, d == a.directions - 1 && last, n == 0, last};
-                differentiate<T>(w, at, s, location == w.group);
+                const Sweep s = {a, d, n};
+                differentiate<T>(w, at, s, location < f.groups);
             }
         }
     }
@@ -399,68 +404,9 @@ __global__ void __launch_bounds__(kBackwardThreads, kBlocksPerMultiprocessor)
         const float* of_threads = &shared.channels[which / 2][which % 2][0].x;
         float sum = 0.0f;
         for (int t = 0; t < kChunk; ++t) sum += of_threads[t * kBackwardChannels + channel];
-        int64_t row = static_cast<int64_t>(w.group) * a.directions * 2 + which;
+        int64_t row = static_cast<int64_t>(w.group()) * a.directions * 2 + which;
         f.channels[(row * w.f.tiles + w.tile) * kBackwardChannels + channel] = sum;
     }
-}
-
-// ---- second stage: what the blocks left, added in the order of the blocks
-
-struct Projections {
-    const float* parts;    // (parts, B, F, S, 2, N)
-    int64_t size;          // of a part
-    int64_t states;
-    int64_t first[2], end[2]; // the parts that add to dB, dC
-    void* out[2];             // NULL where the other direction has it
-};
-
-template <class T> __global__ void sum_projections(const __grid_constant__ Projections p) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= p.size) return;
-    const int64_t pair = i / p.states;
-    const int which = pair % 2;
-    if (p.out[which] == nullptr) return;
-    float sum = 0.0f;
-    for (int64_t part = p.first[which]; part < p.end[which]; ++part) {
-        sum += p.parts[part * p.size + i];
-    }
-    store(static_cast<T*>(p.out[which]) + pair / 2 * p.states + i % p.states, sum);
-}
-
-struct Parameters {
-    const float* rates;    // (groups, directions, padded width, padded states)
-    const float* channels; // (groups, directions, 2, padded width)
-    int64_t groups, directions, width, padded_width, states, padded_states;
-    int64_t geometric;
-    int64_t first[3], end[3]; // the directions that add to dA, dD, ddt_bias
-    float* out[3];            // NULL where there is none, or the other direction has it
-};
-
-// thread (c, n): dA, then dD, then ddt_bias of channel c
-__global__ void sum_parameters(const __grid_constant__ Parameters p) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    const int64_t columns = p.geometric ? 1 : p.states;
-    const int64_t which = i < p.width * columns ? 0 : 1 + (i - p.width * columns) / p.width;
-    if (which > 2 || p.out[which] == nullptr) return;
-    const int64_t at = which == 0 ? i : (i - p.width * columns) % p.width;
-    const int64_t c = which == 0 ? at / columns : at, n = at % columns;
-    float sum = 0.0f;
-    for (int64_t g = 0; g < p.groups; ++g) {
-        for (int64_t d = p.first[which]; d < p.end[which]; ++d) {
-            const int64_t row = g * p.directions + d;
-            if (which > 0) {
-                sum += p.channels[(row * 2 + which - 1) * p.padded_width + c];
-                continue;
-            }
-            const float* rate = p.rates + (row * p.padded_width + c) * p.padded_states;
-            if (!p.geometric) {
-                sum += rate[n];
-                continue;
-            }
-            for (int64_t m = 0; m < p.states; ++m) sum += rate[m] * static_cast<float>(m + 1);
-        }
-    }
-    p.out[which][at] = sum;
 }
 
 // ---- host side
@@ -520,10 +466,9 @@ const char* run_backward(BackwardScan f, const ua_scan_sizes& s,
 
     for (int d = 0; d < directions && error == nullptr; ++d) {
         // direction d adds alone, or direction 0 for both
-        auto first = [&](const void* second) { return directions > 1 && second == nullptr ? 0 : d; };
-        auto end = [&](const void* second) {
-            return directions > 1 && second == nullptr ? directions : d + 1;
-        };
+        auto both = [&](const void* second) { return directions > 1 && second == nullptr; };
+        auto first = [&](const void* second) { return both(second) ? 0 : d; };
+        auto end = [&](const void* second) { return both(second) ? directions : d + 1; };
         const ua_scan_gradients& second = grad[1];
         const int64_t size = s.batch * s.frames * s.space * 2 * s.d_state;
         Projections p = {f.projections,

@@ -1,8 +1,8 @@
 // Forward of both selective scans.
 //
-// A block is one location and 128 channels, a thread two adjacent channels with kStates states each in
-// registers. A sweep walks all frames in one direction of time for kStates states; there are as many
-// sweeps as directions and tiles of kStates states, and between them the output waits in shared memory
+// A block is one location and 128 channels, a thread two adjacent channels with 16 states each in
+// registers. A sweep walks all frames in one direction of time for 16 states; there are as many
+// sweeps as directions and tiles of 16 states, and between them the output waits in shared memory
 // (in the workspace beyond kSharedFrames). The loop over frames has no barrier and no shuffle: B
 // and C are staged in shared memory for kStaged frames at a time and read as broadcasts.
 #pragma once
@@ -22,7 +22,7 @@ struct ForwardScan {
     float* waiting;     // (blocks, F, 128): sums of sweeps, where shared memory is too small
 };
 
-// B and C of kStaged frames at one location, kStates states of each
+// B and C of kStaged frames at one location
 struct Staged {
     float4 B[kStaged][kStates / 4];
     float4 C[kStaged][kStates / 4];
@@ -36,7 +36,8 @@ __device__ __forceinline__ void stage(float4 (&to)[kStaged][kStates / 4], const 
 #pragma unroll 1
     for (int i = threadIdx.x; i < count * kStates; i += kForwardThreads) {
         const int n = first_state + i % kStates;
-        const T* row = at.row<const T>(from, frame_at(start + i / kStates, a.sizes.frames, reverse));
+        const int frame = frame_at(start + i / kStates, a.sizes.frames, reverse);
+        const T* row = at.row<const T>(from, frame);
         flat[i] = n < a.sizes.d_state ? load(row + n) : 0.0f;
     }
 }
@@ -123,7 +124,8 @@ __device__ __forceinline__ void sweep(const ForwardScan& f, Staged& staged, floa
     for (int j = 0; j < 2; ++j) {
         decays[j].read(in.A, channel + j, first_state, a.sizes);
         const int exist = a.initial_state != nullptr && j < pair.count ? states : 0;
-        load_states(a.initial_state + at.state(channel + j, a.sizes) * a.sizes.d_state + first_state, exist, h[j]);
+        const int64_t state = at.state(channel + j, a.sizes) * a.sizes.d_state + first_state;
+        load_states(a.initial_state + state, exist, h[j]);
     }
 
     Cursor<const T> xs(in.x, at, channel, frames, reverse);

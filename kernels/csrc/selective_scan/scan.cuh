@@ -48,7 +48,7 @@ inline ua_scan_inputs shared_inputs(const ua_scan_inputs& onward, ua_scan_inputs
     return own;
 }
 
-// says whether everything but `others` that is read along D can be read in pairs
+// says whether all that a scan reads along D can be read in pairs
 template <class T> bool pairs_fit(const Scan& a) {
     bool fit = a.sizes.width % 2 == 0 && pairs_aligned<T>(a.z);
     for (int d = 0; d < a.directions; ++d) {
@@ -142,8 +142,8 @@ __device__ __forceinline__ void store_states(float* p, int count, const float (&
 // The decay rates of states [first, first + W) of a channel, times log2(e), so that
 // exp(delta * A) is 2^(delta * rate). Rates of states and channels that do not exist are 0.
 template <int W>
-__device__ __forceinline__ void load_rates(const void* A, int channel, int first, const Sizes& sizes,
-                                           float (&rate)[W]) {
+__device__ __forceinline__ void load_rates(const void* A, int channel, int first,
+                                           const Sizes& sizes, float (&rate)[W]) {
     const float* p = static_cast<const float*>(A);
     const bool exists = channel < sizes.width;
     if (sizes.geometric) {
@@ -152,7 +152,8 @@ __device__ __forceinline__ void load_rates(const void* A, int channel, int first
         for (int n = 0; n < W; ++n) rate[n] = slowest * static_cast<float>(first + n + 1);
         return;
     }
-    load_states(p + static_cast<int64_t>(channel) * sizes.d_state + first, exists ? sizes.d_state - first : 0, rate);
+    const float* row = p + static_cast<int64_t>(channel) * sizes.d_state + first;
+    load_states(row, exists ? sizes.d_state - first : 0, rate);
 #pragma unroll
     for (int n = 0; n < W; ++n) rate[n] *= kLog2e;
 }
