@@ -1,0 +1,478 @@
+"""The Mamba-2 scan in Triton, registered with torch.library.
+
+A program computes one head of one location (forward: 64 channels of it) in chunks of frames (arXiv
+2405.21060, section 6): inside a chunk a product with the masked matrix W[i, j] = (C[i] . B[j])
+L[i, j] delta[j], between chunks a state. A clip of one chunk touches no state unless one is given
+or asked for. States lie in global memory and are walked in small tiles, which stay in L1 and L2:
+[N, P] in registers spills. Products are float32 by three passes of tensor cores ("tf32x3").
+
+Backward saves nothing in forward: a first kernel leaves the state before each chunk in a workspace,
+a second one walks the chunks backwards. dB and dC of a group are written a head at a time and
+summed by torch in a fixed order, and so are those of A, D and dt_bias over the locations. There
+are no atomics.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .._triton_utils import launch, sigmoid, silu, silu_gradient, softplus
+from ._autograd import empty_gradients, empty_outputs, register, summed
+
+# tiles: as large as leaves no kernel a spill
+FRAMES = 32  # of a forward chunk; shorter clips take the least that tl.dot takes, 16
+CHANNELS = 64  # of a forward program
+STATES = 16
+BACKWARD_FRAMES = 16
+BACKWARD_CHANNELS = 16
+WARPS = 4
+
+
+@triton.jit
+def _dot(a, b):
+    return tl.dot(a, b, input_precision="tf32x3")
+
+
+@triton.jit
+def _load(array, b, s, h, t, c, F, WIDTH, REVERSE: tl.constexpr):
+    """Read frames ``t`` in the order of the scan [frames, channels] as float32, zero outside.
+
+    ``array`` is (pointer, strides of batch, frame, location and head).
+    """
+    f = (F - 1 - t if REVERSE else t).to(tl.int64)
+    rows = array[0] + b * array[1] + f * array[2] + s * array[3] + h * array[4]
+    inside = (t < F)[:, None] & (c < WIDTH)[None, :]
+    return tl.load(rows[:, None] + c[None, :], mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _rows(b, s, h, t, F, space, heads, REVERSE: tl.constexpr):
+    """Return which row of a contiguous (B, F, S, H, width) each frame is."""
+    f = (F - 1 - t if REVERSE else t).to(tl.int64)
+    return ((b * F + f) * space + s) * heads + h
+
+
+@triton.jit
+def _store(ptr, rows, t, c, F, WIDTH, value):
+    """Write [frames, channels] of a contiguous array in its dtype."""
+    inside = (t < F)[:, None] & (c < WIDTH)[None, :]
+    at = ptr + rows[:, None] * WIDTH + c[None, :]
+    tl.store(at, value.to(ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE: tl.constexpr):
+    """Read dt + bias of the chunk's frames [frames]."""
+    f = (F - 1 - t if REVERSE else t).to(tl.int64)
+    at = dt[0] + b * dt[1] + f * dt[2] + s * dt[3] + h
+    raw = tl.load(at, mask=t < F, other=0.0).to(tl.float32)
+    if bias_ptr is not None:
+        raw += tl.load(bias_ptr + h)
+    return raw
+
+
+@triton.jit
+def _step(raw, t, F, SOFTPLUS: tl.constexpr):
+    """Return delta [frames], zero beyond the clip: such a frame changes nothing."""
+    if SOFTPLUS:
+        raw = softplus(raw)
+    return tl.where(t < F, raw, 0.0)
+
+
+@triton.jit
+def _decays(log_decay, T: tl.constexpr):
+    """Return L [i, j], and the decays from before the chunk to i and from j to its end.
+
+    The sums run over the frames in between, because a difference of two long sums loses digits.
+    """
+    i = tl.arange(0, T)
+    after = i[:, None] > i[None, :]
+    between = tl.cumsum(tl.where(after, log_decay[:, None], 0.0), axis=0)
+    L = tl.where(i[:, None] >= i[None, :], tl.exp(between), 0.0)
+    to_end = tl.exp(tl.sum(tl.where(after, log_decay[:, None], 0.0), axis=0))
+    return L, tl.exp(tl.cumsum(log_decay, axis=0)), to_end
+
+
+@triton.jit
+def _state(ptr, index, n, p, N, P):
+    """Return addresses [n, p] in state number ``index`` of (..., P, N), and which exist."""
+    return ptr + index * P * N + p[None, :] * N + n[:, None], (n < N)[:, None] & (p < P)[None, :]
+
+
+@triton.jit
+def _copy_state(from_ptr, to_ptr, index, p, N, P, CHANNELS: tl.constexpr, STATES: tl.constexpr):
+    """Copy one state, or write zeros where there is none."""
+    for first in tl.range(0, N, STATES):
+        n = first + tl.arange(0, STATES)
+        state = tl.zeros([STATES, CHANNELS], tl.float32)
+        if from_ptr is not None:
+            at, inside = _state(from_ptr, index, n, p, N, P)
+            state = tl.load(at, mask=inside, other=0.0)
+        at, inside = _state(to_ptr, index, n, p, N, P)
+        tl.store(at, state, mask=inside)
+
+
+@triton.jit
+def _parameter(ptr, h):
+    """Read a number of a head; zero where the parameter is absent."""
+    if ptr is None:
+        return 0.0
+    return tl.load(ptr + h)
+
+
+@triton.jit
+def forward_kernel(
+    x, dt, A_ptr, B, C, D_ptr, z, bias_ptr, initial_ptr, state_ptr, out_ptr,
+    F, space, heads, shared, P, N,
+    REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
+):  # fmt: skip
+    """Scan one tile of channels of one head of one location; heads and tiles vary fastest.
+
+    ``state`` (B, S, H, P, N) is where the state lies from chunk to chunk and at the end; it is
+    None where there is a single chunk, no initial state and no need of the final one.
+    """
+    tiles = tl.cdiv(P, CHANNELS)
+    row = tl.program_id(0).to(tl.int64) // tiles
+    location, h = row // heads, row % heads
+    b, s, g = location // space, location % space, h // shared
+    p = tl.program_id(0) % tiles * CHANNELS + tl.arange(0, CHANNELS)
+    rate, skip = tl.load(A_ptr + h), _parameter(D_ptr, h)
+    if state_ptr is not None:
+        _copy_state(initial_ptr, state_ptr, row, p, N, P, CHANNELS, STATES)
+    for first in tl.range(0, F, T):
+        t = first + tl.arange(0, T)
+        delta = _step(_load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE), t, F, SOFTPLUS)
+        L, from_start, to_end = _decays(delta * rate, T)
+        xs = _load(x, b, s, h, t, p, F, P, REVERSE)
+        scores = tl.zeros([T, T], tl.float32)
+        y = skip * xs
+        # a tile of the state may be read by other threads than wrote it
+        tl.debug_barrier()
+        for first_state in tl.range(0, N, STATES):
+            n = first_state + tl.arange(0, STATES)
+            Bs = _load(B, b, s, g, t, n, F, N, REVERSE)
+            Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
+            scores += _dot(Cs, tl.trans(Bs))
+            if state_ptr is not None:
+                at, inside = _state(state_ptr, row, n, p, N, P)
+                state = tl.load(at, mask=inside, other=0.0)
+                y += _dot(Cs * from_start[:, None], state)
+                update = _dot(tl.trans(Bs * (to_end * delta)[:, None]), xs)
+                whole = tl.exp(tl.sum(delta * rate, axis=0))
+                tl.store(at, state * whole + update, mask=inside)
+        y += _dot(scores * L * delta[None, :], xs)
+        if z is not None:
+            y = y * silu(_load(z, b, s, h, t, p, F, P, REVERSE))
+        _store(out_ptr, _rows(b, s, h, t, F, space, heads, REVERSE), t, p, F, P, y)
+
+
+@triton.jit
+def entries_kernel(
+    x, dt, A_ptr, B, bias_ptr, initial_ptr, entries_ptr,
+    F, space, heads, shared, P, N,
+    REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
+):  # fmt: skip
+    """Write the state before each chunk into ``entries`` (chunks, B, S, H, P, N)."""
+    tiles = tl.cdiv(P, CHANNELS)
+    row = tl.program_id(0).to(tl.int64) // tiles
+    location, h = row // heads, row % heads
+    b, s, g = location // space, location % space, h // shared
+    p = tl.program_id(0) % tiles * CHANNELS + tl.arange(0, CHANNELS)
+    rate = tl.load(A_ptr + h)
+    _copy_state(initial_ptr, entries_ptr, row, p, N, P, CHANNELS, STATES)
+    index, rows = row, tl.num_programs(0) // tiles
+    for first in tl.range(0, F - T, T):
+        t = first + tl.arange(0, T)
+        delta = _step(_load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE), t, F, SOFTPLUS)
+        _, _, to_end = _decays(delta * rate, T)
+        xs = _load(x, b, s, h, t, p, F, P, REVERSE)
+        whole = tl.exp(tl.sum(delta * rate, axis=0))
+        tl.debug_barrier()
+        for first_state in tl.range(0, N, STATES):
+            n = first_state + tl.arange(0, STATES)
+            Bs = _load(B, b, s, g, t, n, F, N, REVERSE) * (to_end * delta)[:, None]
+            at, inside = _state(entries_ptr, index, n, p, N, P)
+            state = tl.load(at, mask=inside, other=0.0) * whole + _dot(tl.trans(Bs), xs)
+            at, inside = _state(entries_ptr, index + rows, n, p, N, P)
+            tl.store(at, state, mask=inside)
+        index += rows
+
+
+@triton.jit
+def _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE: tl.constexpr):
+    """Read the gradient of the ungated output [frames, channels]."""
+    dy = _load(grad, b, s, h, t, p, F, P, REVERSE)
+    if z is not None:
+        dy = dy * silu(_load(z, b, s, h, t, p, F, P, REVERSE))
+    return dy
+
+
+@triton.jit
+def backward_kernel(
+    x, dt, A_ptr, B, C, D_ptr, z, bias_ptr, entries_ptr, grad, grad_final_ptr,
+    dx_ptr, ddt_ptr, dB_ptr, dC_ptr, dz_ptr, dA_ptr, dD_ptr, dbias_ptr, dstate_ptr,
+    F, space, heads, shared, P, N,
+    REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
+):  # fmt: skip
+    """Compute all gradients of head ``pid % heads`` of location ``pid // heads``.
+
+    dB and dC are (B, F, S, H, N), a head's own share. ``entries`` is None where a single chunk
+    begins with no state; ``dstate`` (B, S, H, P, N), where the gradient of the state lies from
+    chunk to chunk and at the end, is None where moreover no gradient of the final state comes in.
+    """
+    pid = tl.program_id(0).to(tl.int64)
+    location, h = pid // heads, pid % heads
+    b, s, g = location // space, location % space, h // shared
+    i = tl.arange(0, T)
+    rate, skip = tl.load(A_ptr + h), _parameter(D_ptr, h)
+    if dstate_ptr is not None:
+        for first_channel in tl.range(0, P, CHANNELS):
+            p = first_channel + tl.arange(0, CHANNELS)
+            _copy_state(grad_final_ptr, dstate_ptr, pid, p, N, P, CHANNELS, STATES)
+    dA, dD, dbias = 0.0, 0.0, 0.0
+    chunks = tl.cdiv(F, T)
+    for back in tl.range(0, chunks):
+        c = chunks - 1 - back
+        t = c * T + i
+        rows = _rows(b, s, h, t, F, space, heads, REVERSE)
+        index = c.to(tl.int64) * tl.num_programs(0) + pid
+        raw = _load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE)
+        delta = _step(raw, t, F, SOFTPLUS)
+        L, from_start, to_end = _decays(delta * rate, T)
+        whole = tl.exp(tl.sum(delta * rate, axis=0))
+        G = tl.zeros([T, T], tl.float32)
+        for first_state in tl.range(0, N, STATES):
+            n = first_state + tl.arange(0, STATES)
+            Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
+            G += _dot(Cs, tl.trans(_load(B, b, s, g, t, n, F, N, REVERSE)))
+        W = G * L * delta[None, :]
+        dW = tl.zeros([T, T], tl.float32)
+        # tiles of states may be read by other threads than wrote them
+        tl.debug_barrier()
+        for first_channel in tl.range(0, P, CHANNELS):
+            p = first_channel + tl.arange(0, CHANNELS)
+            xs = _load(x, b, s, h, t, p, F, P, REVERSE)
+            dy = _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE)
+            dW += _dot(dy, tl.trans(xs))
+            dD += tl.sum(tl.sum(dy * xs, axis=1), axis=0)
+            dxs = _dot(tl.trans(W), dy) + skip * dy
+            if dstate_ptr is not None:
+                for first_state in tl.range(0, N, STATES):
+                    n = first_state + tl.arange(0, STATES)
+                    Bs = _load(B, b, s, g, t, n, F, N, REVERSE) * (to_end * delta)[:, None]
+                    at, inside = _state(dstate_ptr, pid, n, p, N, P)
+                    dxs += _dot(Bs, tl.load(at, mask=inside, other=0.0))
+            _store(dx_ptr, rows, t, p, F, P, dxs)
+            if z is not None:
+                y = _dot(W, xs) + skip * xs
+                if entries_ptr is not None:
+                    for first_state in tl.range(0, N, STATES):
+                        n = first_state + tl.arange(0, STATES)
+                        Cs = _load(C, b, s, g, t, n, F, N, REVERSE) * from_start[:, None]
+                        at, inside = _state(entries_ptr, index, n, p, N, P)
+                        y += _dot(Cs, tl.load(at, mask=inside, other=0.0))
+                slope = silu_gradient(_load(z, b, s, h, t, p, F, P, REVERSE))
+                slope *= _load(grad, b, s, h, t, p, F, P, REVERSE)
+                _store(dz_ptr, rows, t, p, F, P, slope * y)
+
+        dW *= L
+        pairs = dW * G
+        ddelta = tl.sum(pairs, axis=0)
+        # the decay of frame f is in the pairs i >= f > j
+        pairs = tl.cumsum(pairs * delta[None, :], axis=0, reverse=True)
+        dlog = tl.sum(tl.where(i[:, None] > i[None, :], pairs, 0.0), axis=1)
+        dG = dW * delta[None, :]
+        put, got = tl.zeros([T], tl.float32), tl.zeros([T], tl.float32)
+        for first_state in tl.range(0, N, STATES):
+            n = first_state + tl.arange(0, STATES)
+            Bs = _load(B, b, s, g, t, n, F, N, REVERSE)
+            Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
+            dBs, dCs = _dot(tl.trans(dG), Cs), _dot(dG, Bs)
+            if dstate_ptr is not None:
+                of_put = tl.zeros([T, STATES], tl.float32)
+                of_got = tl.zeros([T, STATES], tl.float32)
+                for first_channel in tl.range(0, P, CHANNELS):
+                    p = first_channel + tl.arange(0, CHANNELS)
+                    # what the chunk's frames put in the state behind it
+                    xs = _load(x, b, s, h, t, p, F, P, REVERSE)
+                    at, inside = _state(dstate_ptr, pid, n, p, N, P)
+                    dstate = tl.load(at, mask=inside, other=0.0)
+                    of_put += _dot(xs, tl.trans(dstate))
+                    if entries_ptr is not None:
+                        # what the state before the chunk gave its outputs and the state behind it
+                        dy = _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE)
+                        entry_at, _ = _state(entries_ptr, index, n, p, N, P)
+                        entry = tl.load(entry_at, mask=inside, other=0.0)
+                        of_got += _dot(dy, tl.trans(entry))
+                        dlog += whole * tl.sum(tl.sum(dstate * entry, axis=1), axis=0)
+                        update = _dot(tl.trans(Cs * from_start[:, None]), dy)
+                        tl.store(at, whole * dstate + update, mask=inside)
+                of_put *= to_end[:, None]
+                of_got *= from_start[:, None]
+                dBs += of_put * delta[:, None]
+                dCs += of_got
+                put += tl.sum(of_put * Bs, axis=1)
+                got += tl.sum(of_got * Cs, axis=1)
+            _store(dB_ptr, rows, t, n, F, N, dBs)
+            _store(dC_ptr, rows, t, n, F, N, dCs)
+        ddelta += put
+        dlog += tl.sum(tl.where(i[:, None] > i[None, :], (put * delta)[None, :], 0.0), axis=1)
+        dlog += tl.sum(tl.where(i[:, None] >= i[None, :], got[:, None], 0.0), axis=0)
+
+        dA += tl.sum(delta * dlog, axis=0)
+        draw = ddelta + rate * dlog
+        if SOFTPLUS:
+            draw = draw * sigmoid(raw)
+        draw = tl.where(t < F, draw, 0.0)
+        dbias += tl.sum(draw, axis=0)
+        tl.store(ddt_ptr + rows, draw.to(ddt_ptr.dtype.element_ty), mask=t < F)
+    tl.store(dA_ptr + pid, dA)
+    if dD_ptr is not None:
+        tl.store(dD_ptr + pid, dD)
+    if dbias_ptr is not None:
+        tl.store(dbias_ptr + pid, dbias)
+
+
+def _array(tensor: Tensor | None) -> tuple[Any, ...] | None:
+    """Return a pointer and the strides of all axes but the last."""
+    return None if tensor is None else (tensor, *tensor.stride()[:-1])
+
+
+def _sizes(x: Tensor, B: Tensor) -> tuple[int, ...]:
+    _, frames, space, heads, width = x.shape
+    return frames, space, heads, heads // B.shape[3], width, B.shape[4]
+
+
+def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
+def _forward_tiles(x: Tensor, chunk_size: int | None) -> tuple[int, int, dict[str, int]]:
+    """Return the channel tiles of a head, the chunks, and the constants of the forward kernels.
+
+    A ``chunk_size`` above 16 asks for the longer chunk.
+    """
+    T = FRAMES if min(chunk_size or FRAMES, x.shape[1]) > FRAMES // 2 else FRAMES // 2
+    channels = min(CHANNELS, max(16, triton.next_power_of_2(x.shape[4])))
+    constants = {"T": T, "CHANNELS": channels, "STATES": STATES}
+    return triton.cdiv(x.shape[4], channels), triton.cdiv(x.shape[1], T), constants
+
+
+@torch.library.custom_op("unianimate::ssd_scan_triton", mutates_args=())
+def _forward(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+    chunk_size: int | None,
+    initial_state: Tensor | None,
+    return_final_state: bool,
+) -> tuple[Tensor, Tensor]:
+    tiles, chunks, constants = _forward_tiles(x, chunk_size)
+    out, state = empty_outputs(x, B, return_final_state)
+    between = state if return_final_state else None
+    if between is None and (chunks > 1 or initial_state is not None):
+        between = empty_outputs(x, B, True)[1]
+    A, D, dt_bias, initial_state = _dense(A, D, dt_bias, initial_state)  # type: ignore[assignment]
+    launch(
+        *(forward_kernel, x.shape[0] * x.shape[2] * x.shape[3] * tiles, x),
+        *(_array(x), _array(dt), A, _array(B), _array(C), D, _array(z), dt_bias),
+        *(initial_state, between, out, *_sizes(x, B)),
+        REVERSE=reverse,
+        SOFTPLUS=dt_softplus,
+        num_warps=WARPS,
+        num_stages=1,
+        **constants,
+    )
+    return out, state
+
+
+@torch.library.custom_op("unianimate::ssd_scan_triton_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    grad_state: Tensor | None,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+    chunk_size: int | None,
+    initial_state: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, frames, space, heads, width = x.shape
+    groups, d_state = B.shape[3:]
+    programs, chunks = batch * space * heads, triton.cdiv(frames, BACKWARD_FRAMES)
+    found = empty_gradients(x, dt, B, D, z, dt_bias, initial_state)
+    shares = A.new_empty(2, batch, frames, space, heads, d_state)
+    A, D, dt_bias, initial_state, grad_state = _dense(A, D, dt_bias, initial_state, grad_state)  # type: ignore[assignment]
+    options = {"REVERSE": reverse, "SOFTPLUS": dt_softplus, "num_warps": WARPS, "num_stages": 1}
+    entries = dstate = None
+    if chunks > 1 or initial_state is not None:
+        entries = A.new_empty(chunks, batch, space, heads, width, d_state)
+        tiles, _, constants = _forward_tiles(x, None)
+        launch(
+            *(entries_kernel, programs * tiles, x),
+            *(_array(x), _array(dt), A, _array(B), dt_bias, initial_state, entries),
+            *_sizes(x, B),
+            **{**constants, **options, "T": BACKWARD_FRAMES},
+        )
+    if initial_state is not None:
+        dstate = found.initial_state
+    elif chunks > 1 or grad_state is not None:
+        dstate = A.new_empty(batch, space, heads, width, d_state)
+    launch(
+        *(backward_kernel, programs, x),
+        *(_array(x), _array(dt), A, _array(B), _array(C), D, _array(z), dt_bias, entries),
+        *(_array(grad if grad.stride(-1) == 1 else grad.contiguous()), grad_state),
+        *(found.x, found.dt, *shares, found.z if z is not None else None, found.A),
+        *(None if D is None else found.D, None if dt_bias is None else found.dt_bias, dstate),
+        *_sizes(x, B),
+        T=BACKWARD_FRAMES,
+        CHANNELS=BACKWARD_CHANNELS,
+        STATES=STATES,
+        **options,
+    )
+    dB, dC = (share.unflatten(3, (groups, heads // groups)).sum(4).to(x.dtype) for share in shares)
+    return tuple(summed(found._replace(B=dB, C=dC)))  # type: ignore[return-value]
+
+
+register(_forward, _backward)
+
+
+def forward(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+    chunk_size: int | None,
+    initial_state: Tensor | None,
+    return_final_state: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the gated output and the final state, empty if it is not asked for."""
+    return _forward(
+        *(x, dt, A, B, C, D, z, dt_bias),
+        *(dt_softplus, reverse, chunk_size, initial_state, return_final_state),
+    )

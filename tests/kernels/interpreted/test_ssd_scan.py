@@ -1,0 +1,96 @@
+"""ssd_scan's Triton kernels on CPU tensors; bfloat16 is not the interpreter's."""
+
+import gates
+import pytest
+import torch
+
+from unianimate_kernels import ssd_scan
+
+PARAMETERS = frozenset({"A", "D", "dt_bias", "initial_state"})
+
+
+def make_inputs(frames, *, batch=1, space=1, heads=2, groups=1, width=5, d_state=3, full=True):
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    inputs = {
+        "x": normal(batch, frames, space, heads, width),
+        "dt": normal(batch, frames, space, heads) - 1,
+        "A": -normal(heads).exp(),
+        "B": normal(batch, frames, space, groups, d_state),
+        "C": normal(batch, frames, space, groups, d_state),
+    }
+    if full:
+        inputs["D"] = normal(heads)
+        inputs["z"] = normal(batch, frames, space, heads, width)
+        inputs["dt_bias"] = normal(heads)
+        inputs["initial_state"] = normal(batch, space, heads, width, d_state)
+    return inputs
+
+
+def check(inputs, dtype=torch.float32, **options):
+    gates.check(ssd_scan, inputs, backend="triton", dtype=dtype, parameters=PARAMETERS, **options)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 16, 17, 33])
+def test_meets_the_gate(frames):
+    dtype = torch.float16 if frames % 2 else torch.float32
+    check(make_inputs(frames), dtype, reverse=frames > 4, return_final_state=True)
+
+
+@pytest.mark.parametrize("frames", [4, 17, 33])
+def test_without_states_and_options(frames):
+    check(make_inputs(frames, full=False), dt_softplus=True)
+
+
+def test_without_softplus():
+    inputs = make_inputs(5, full=False)
+    check({**inputs, "dt": inputs["dt"].abs()}, dt_softplus=False, return_final_state=True)
+
+
+def test_several_heads_a_group():
+    check(make_inputs(2, batch=2, heads=4, groups=2))
+
+
+def test_several_tiles_of_channels_and_states():
+    check(make_inputs(3, heads=1, width=67, d_state=19))
+
+
+@pytest.mark.parametrize("chunk_size", [1, 16, 32])
+def test_chunk_size_does_not_change_the_result(chunk_size):
+    check(make_inputs(33), chunk_size=chunk_size, return_final_state=True)
+
+
+def test_strided_views():
+    wide = {name: torch.randn(3, 1, 6, 2, 20) for name in ("x", "z")}
+    inputs = {name: value.permute(1, 2, 0, 3, 4)[..., 4:11] for name, value in wide.items()}
+    dense = make_inputs(6, space=3, width=7)
+    check({**dense, **inputs}, reverse=True)
+
+
+def test_any_split_of_the_frames_gives_the_unsplit_result():
+    inputs = gates.cast(make_inputs(20), torch.float32, PARAMETERS)
+    whole = ssd_scan(**inputs, return_final_state=True, backend="triton")
+    outputs, state = [], inputs["initial_state"]
+    for start, stop in ((0, 3), (3, 20)):
+        clip = {
+            name: value[:, start:stop] if name in ("x", "dt", "B", "C", "z") else value
+            for name, value in inputs.items()
+        }
+        clip["initial_state"] = state
+        output, state = ssd_scan(**clip, return_final_state=True, backend="triton")
+        outputs.append(output)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), whole.output)
+    torch.testing.assert_close(state, whole.final_state)
+
+
+def test_opcheck():
+    inputs = {name: value.float().requires_grad_() for name, value in make_inputs(3).items()}
+    state = inputs.pop("initial_state")
+    ssd_scan(**inputs, backend="triton")
+    torch.library.opcheck(
+        torch.ops.unianimate.ssd_scan_triton,
+        (*inputs.values(), True, False, None, state, True),
+    )
