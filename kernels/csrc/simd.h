@@ -8,6 +8,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "api.h"
 
 #ifndef UA_VECTOR_BYTES
@@ -38,6 +42,37 @@ typedef uint16_t Halfwords __attribute__((vector_size(UA_VECTOR_BYTES / 2)));
 
 template <class A> inline Vector<A> broadcast(A value) { return value - Vector<A>{}; }
 
+// ---- single instructions that GCC does not find behind the generic form
+
+inline Vector<float> clamp(Vector<float> x, float low, float high) {
+#if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    return _mm512_max_ps(_mm512_set1_ps(low), _mm512_min_ps(_mm512_set1_ps(high), x));
+#elif UA_VECTOR_BYTES == 32 && defined(__AVX2__)
+    return _mm256_max_ps(_mm256_set1_ps(low), _mm256_min_ps(_mm256_set1_ps(high), x));
+#else
+    x = x > high ? broadcast(high) : x;
+    return x < low ? broadcast(low) : x;
+#endif
+}
+
+inline UInt32s zero_extend(Halfwords half) {
+#if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    return (UInt32s)_mm512_cvtepu16_epi32((__m256i)half);
+#elif UA_VECTOR_BYTES == 32 && defined(__AVX2__)
+    return (UInt32s)_mm256_cvtepu16_epi32((__m128i)half);
+#else
+    return __builtin_convertvector(half, UInt32s);
+#endif
+}
+
+inline Halfwords low_halves(UInt32s v) {
+#if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    return (Halfwords)_mm512_cvtepi32_epi16((__m512i)v);
+#else
+    return __builtin_convertvector(v, Halfwords);
+#endif
+}
+
 // ---- loads and stores of a full vector, and of its first n lanes (the others read as zero)
 
 inline Vector<float> load(const float* p) {
@@ -53,7 +88,7 @@ inline Vector<double> load(const double* p) {
 inline Vector<float> load(const bfloat16* p) {
     Halfwords half;
     memcpy(&half, p, sizeof half);
-    return (Vector<float>)(__builtin_convertvector(half, UInt32s) << 16);
+    return (Vector<float>)(zero_extend(half) << 16);
 }
 inline void store(float* p, Vector<float> v) { memcpy(p, &v, sizeof v); }
 inline void store(double* p, Vector<double> v) { memcpy(p, &v, sizeof v); }
@@ -61,7 +96,7 @@ inline void store(bfloat16* p, Vector<float> v) {
     UInt32s bits = (UInt32s)v;
     UInt32s rounded = bits + 0x7fffu + ((bits >> 16) & 1u); // to nearest, ties to even
     UInt32s quiet = bits | 0x400000u;
-    Halfwords half = __builtin_convertvector((v == v ? rounded : quiet) >> 16, Halfwords);
+    Halfwords half = low_halves((v == v ? rounded : quiet) >> 16);
     memcpy(p, &half, sizeof half);
 }
 template <class T> inline Vector<Compute<T>> load(const T* p, int n) {
@@ -95,10 +130,9 @@ template <class A> inline A sum(Vector<A> v) {
 // ---- functions; the double forms go lane by lane through libm, they serve gradcheck
 
 inline Vector<float> exp(Vector<float> x) {
-    x = x > 88.3762626647949f ? broadcast(88.3762626647949f) : x;
-    x = x < -87.3365447504019f ? broadcast(-87.3365447504019f) : x;
+    x = clamp(x, -87.3365447504019f, 88.3762626647949f);
     const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
-    Vector<float> n = x * 1.44269504088896341f + shift - shift;
+    Vector<float> shifted = x * 1.44269504088896341f + shift, n = shifted - shift;
     Vector<float> r = x - n * 0.693359375f + n * 2.12194440e-4f; // ln 2 in two parts (Cephes)
     Vector<float> p = broadcast(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
@@ -107,8 +141,8 @@ inline Vector<float> exp(Vector<float> x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    Int32s exponent = (__builtin_convertvector(n, Int32s) + 127) << 23;
-    return p * (Vector<float>)exponent;
+    // n, the low bits of shifted, joins the exponent of p
+    return (Vector<float>)((Int32s)p + ((Int32s)shifted << 23));
 }
 
 // log(1 + e) for e in [0, 1]: e times the minimax polynomial of log(1 + e) / e
@@ -138,7 +172,7 @@ template <class V> inline V absolute(V x) { return x < 0 ? -x : x; }
 
 template <class V> inline V sigmoid(V x) { return 1 / (1 + exp(-x)); }
 
-template <class V> inline V silu(V x) { return x * sigmoid(x); }
+template <class V> inline V silu(V x) { return x / (1 + exp(-x)); }
 
 // d silu(x) / dx, given s = sigmoid(x)
 template <class V> inline V silu_slope(V x, V s) { return s * (1 + x * (1 - s)); }

@@ -7,6 +7,7 @@ from torch import Tensor
 from .._autocast import autocast
 from .._checks import FLOATING, expect_device, expect_not_empty, expect_shape
 from .._dispatch import choose
+from . import layout
 
 
 @autocast("x", "weight", "bias", "embedding")
@@ -66,7 +67,8 @@ def group_norm_silu(
         raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
     if activation not in ("silu", None):
         raise ValueError(f"{op}: activation must be 'silu' or None, got {activation!r}")
-    match choose(op, x, backend):
+    reason = layout.refusal(x)
+    match choose(op, x, backend, {"native": reason, "triton": reason}):
         case "native":
             from .native import forward
         case "triton":

@@ -1,0 +1,70 @@
+"""How a tensor (N, C, *) lies in memory, as the kernels see it.
+
+``rows``: channels are dense; a location is a row of C values, and the locations lie on at most
+three strided axes, so clips cut in time, crops and slices of a concatenation are read in place.
+``planes``: the locations of a channel are dense, as in contiguous (N, C, *) memory.
+"""
+
+from torch import Tensor
+
+_MAX_AXES = 3
+
+
+def is_rows(x: Tensor) -> bool:
+    """Say whether the channels are dense; a single channel is a plane."""
+    return x.stride(1) == 1 and x.shape[1] > 1
+
+
+def axes(*tensors: Tensor) -> tuple[list[int], list[list[int]]]:
+    """Merge the axes behind (N, C) as far as all tensors, of one shape, allow.
+
+    Returns:
+        Sizes of the merged axes, and for each tensor their strides.
+    """
+    sizes: list[int] = []
+    strides: list[list[int]] = [[] for _ in tensors]
+    for axis, size in enumerate(tensors[0].shape[2:], start=2):
+        if size == 1:
+            continue
+        own = [tensor.stride(axis) for tensor in tensors]
+        if sizes and all(merged[-1] == size * s for merged, s in zip(strides, own)):
+            sizes[-1] *= size
+            for merged, s in zip(strides, own):
+                merged[-1] = s
+        else:
+            sizes.append(size)
+            for merged, s in zip(strides, own):
+                merged.append(s)
+    return sizes, strides
+
+
+def refusal(*tensors: Tensor) -> str | None:
+    """Return why the kernels cannot read these tensors in place, or None.
+
+    The first tensor decides between rows and planes.
+    """
+    sizes, strides = axes(*tensors)
+    if is_rows(tensors[0]):
+        if all(is_rows(tensor) for tensor in tensors) and len(sizes) <= _MAX_AXES:
+            return None
+    elif all(own in ([], [1]) for own in strides):
+        return None
+    return (
+        "it takes channels-last memory with at most three strided axes of locations, or "
+        f"contiguous memory, got shape {tuple(tensors[0].shape)} with strides "
+        f"{tuple(tensors[0].stride())}"
+    )
+
+
+def row_axes(*tensors: Tensor) -> tuple[list[int], list[list[int]]]:
+    """Return `axes` brought to exactly three, the last one varying fastest."""
+    sizes, strides = axes(*tensors)
+    missing = _MAX_AXES - len(sizes)
+    return [1] * missing + sizes, [[0] * missing + own for own in strides]
+
+
+def empty(x: Tensor) -> Tensor:
+    """Return a new dense tensor of x's shape, dtype and memory format."""
+    if is_rows(x):
+        return x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1)
+    return x.new_empty(x.shape)
