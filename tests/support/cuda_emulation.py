@@ -65,7 +65,7 @@ def _entries(op: str) -> dict[str, object]:
     folder = tempfile.mkdtemp(prefix="unianimate-emulated-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = str(Path(folder) / f"{op}.so")
-    flags = ["-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-DUA_LEVEL=cuda"]
+    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-DUA_LEVEL=cuda"]
     source = str(CSRC / op / "cuda.cu")
     command = ["g++", *flags, f"-I{HEADERS}", "-x", "c++", source, "-o", path]
     done = subprocess.run(command, capture_output=True, text=True)
