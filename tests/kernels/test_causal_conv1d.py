@@ -1,3 +1,4 @@
+import cuda_emulation
 import gates
 import pytest
 import torch
@@ -89,6 +90,28 @@ def test_native_meets_the_gate_at_drawn_shapes(
     )
 
 
+@pytest.mark.skipif(
+    cuda_emulation.skip_reason() is not None, reason=str(cuda_emulation.skip_reason())
+)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", cuda_emulation.DTYPES)
+@pytest.mark.parametrize(
+    "shape", [{}, {"width": 7, "taps": 3}, {"taps": 1}, {"frames": 2, "width": 300}], ids=str
+)
+def test_the_cuda_code_meets_the_gate(shape, dtype, reverse):
+    inputs = make_inputs(**{"batch": 2, "space": 2, **shape}, state=True)
+    with cuda_emulation.emulated("causal_conv1d"):
+        gates.check(
+            causal_conv1d,
+            inputs,
+            backend="native",
+            dtype=dtype,
+            parameters=STATE,
+            reverse=reverse,
+            return_final_state=True,
+        )
+
+
 def test_native_reads_strided_frames_and_channels_in_place():
     inputs = make_inputs(2, 6, 4, 20)
     wide = torch.randn(2, 12, 4, 50, dtype=torch.float64)
@@ -172,7 +195,7 @@ def test_autocast_casts_activations_and_keeps_the_state_float32():
 def test_more_taps_than_native_has_go_to_the_reference():
     inputs = gates.cast(make_inputs(taps=70), torch.float32, STATE)
     assert causal_conv1d(**inputs).shape == inputs["x"].shape
-    with pytest.raises(BackendError, match="it takes up to 64 taps, got 70"):
+    with pytest.raises(BackendError, match="on cpu it takes up to 64 taps, got 70"):
         causal_conv1d(**inputs, backend="native")
 
 

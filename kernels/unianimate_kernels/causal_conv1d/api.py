@@ -16,7 +16,7 @@ from .._checks import (
 from .._dispatch import choose
 from ..selective_scan.reference import accumulator
 
-_MAX_NATIVE_TAPS = 64
+_MAX_NATIVE_TAPS = {"cpu": 64, "cuda": 4}
 
 
 class ConvOutput(NamedTuple):
@@ -77,8 +77,9 @@ def causal_conv1d(
     if activation not in ("silu", None):
         raise ValueError(f"{op}: activation must be 'silu' or None, got {activation!r}")
     limits = None
-    if weight.shape[1] > _MAX_NATIVE_TAPS:
-        limits = {"native": f"it takes up to {_MAX_NATIVE_TAPS} taps, got {weight.shape[1]}"}
+    most = _MAX_NATIVE_TAPS.get(x.device.type, 0)
+    if weight.shape[1] > most:
+        limits = {"native": f"on {x.device.type} it takes up to {most} taps, got {weight.shape[1]}"}
     match choose(op, x, backend, limits):
         case "native":
             from .native import forward
