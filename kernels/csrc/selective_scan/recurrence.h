@@ -5,18 +5,19 @@
 
 namespace {
 
-constexpr int64_t kBlock = 128; // channels of a block: the scratch rows of the frames lie this far apart
+constexpr int64_t kBlock = 128; // channels of a block; scratch rows are this long
 
 inline Vector<float> exp2(Vector<float> x) {
     const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
     Vector<float> shifted = x + shift;
     Vector<float> r = x - (shifted - shift);
-    // (2^r - 1) / r on [-1/2, 1/2], minimax: 1e-7 relative, exact at r = 0, where decays live
-    Vector<float> p = broadcast(1.32646656e-3f);
-    p = p * r + 9.67151299e-3f;
-    p = p * r + 5.55073395e-2f;
-    p = p * r + 0.240222424f;
-    p = p * r + 0.693147004f;
+    // (2^r - 1) / r on [-1/2, 1/2], minimax: 2e-9 relative, so that only rounding is left
+    Vector<float> p = broadcast(1.53533707e-4f);
+    p = p * r + 1.33988773e-3f;
+    p = p * r + 9.61843692e-3f;
+    p = p * r + 5.55033237e-2f;
+    p = p * r + 0.240226477f;
+    p = p * r + 0.693147182f;
     p = p * r + 1.0f;
     // the integer stands in the low bits of `shifted`; clamped, it is added to the exponent
     Int32s n = (Int32s)shifted, low = 0x4b400000 - 125 - Int32s{}, high = low + 252;
@@ -33,7 +34,7 @@ enum Decay { kFree, kKeep, kReuse, kGeometric }; // free decays: computed; kept;
 
 // one direction of a strip: pointers at its channels, B, C, rates and sums at its first state
 template <class A> struct Strip {
-    int64_t frames, d_state, first;
+    int64_t frames, d_state, stride, first; // stride: of the rows of B and C
     bool reverse;
     const A *x, *delta, *decay, *B, *C, *rates;
     A *y, *state, *decays, *states;
@@ -44,24 +45,27 @@ template <class A> struct Strip {
 
 // the decays of one frame, state after state
 template <class A, int K, Decay kDecay> struct Decays {
-    Vector<A> delta, power[2], square;
+    Vector<A> delta, power[4], step;
     const A* rates;
     A* kept;
 
     Decays(const Strip<A>& s, int64_t f, Vector<A> delta) : delta(delta), rates(s.rates) {
         if (kDecay == kKeep || kDecay == kReuse) kept = s.decays + f * K * kLanes<A>;
         if (kDecay != kGeometric) return;
-        Vector<A> one = load(s.decay + f * kBlock);
-        power[0] = one;
-        if (s.first != 0) power[0] *= exp2(delta * load(s.rates) * A(s.first));
+        // four chains of products: in one chain the rounding of the first would grow 16 times
+        Vector<A> one = load(s.decay + f * kBlock), exponent = delta * load(s.rates);
+        power[0] = s.first == 0 ? one : one * exp2(exponent * A(s.first));
+        if (K == 1) return;
+        step = exp2(exponent * A(4));
         power[1] = power[0] * one;
-        square = one * one;
+        power[2] = power[1] * one;
+        power[3] = s.first == 0 ? step : exp2(exponent * A(s.first + 4));
     }
 
     inline __attribute__((always_inline)) Vector<A> next(int n) {
         if (kDecay == kGeometric) {
-            Vector<A> a = power[n & 1];
-            power[n & 1] *= square;
+            Vector<A> a = power[n & 3];
+            power[n & 3] *= step;
             return a;
         }
         if (kDecay == kReuse) return load(kept + n * kLanes<A>);
@@ -86,7 +90,7 @@ template <class A, int K, Decay kDecay, bool kReplay> void sweep(const Strip<A>&
         Vector<A> delta = load(s.delta + f * kBlock);
         Vector<A> update = delta * load(s.x + f * kBlock);
         Vector<A> y[2] = {load(s.y + f * kBlock), Vector<A>{}};
-        const A *B = s.B + f * s.d_state, *C = s.C + f * s.d_state;
+        const A *B = s.B + f * s.stride, *C = s.C + f * s.stride;
         A* after = s.states + (i + 1) * K * V;
         Decays<A, K, kDecay> decays(s, f, delta);
 #pragma GCC unroll 16
@@ -109,7 +113,7 @@ template <class A, int K, Decay kDecay> void unwind(const Strip<A>& s) {
         int64_t f = s.reverse ? s.frames - 1 - i : i;
         Vector<A> delta = load(s.delta + f * kBlock), x = load(s.x + f * kBlock);
         Vector<A> grad_y = load(s.grad_y + f * kBlock), update = delta * x;
-        const A *B = s.B + f * s.d_state, *C = s.C + f * s.d_state;
+        const A *B = s.B + f * s.stride, *C = s.C + f * s.stride;
         A *sums_B = s.sums_B + f * s.d_state * V, *sums_C = s.sums_C + f * s.d_state * V;
         const A *before = s.states + i * K * V, *after = before + K * V;
         Vector<A> grad_update = {}, grad_exponent = {};

@@ -6,274 +6,65 @@
 // kStates states into scratch memory and unwinds them; sums over channels stay vectors until the
 // location is done, sums over locations are one partial for each of kPartials ranges of them.
 #pragma once
-#include "api.h"
-
 #include "../parallel.h"
-#include "../simd.h"
-#include "recurrence.h"
+#include "rows.h"
 
 namespace {
 
-constexpr int64_t kStates = 16;   // states held in registers
-constexpr int64_t kPartials = 64; // ranges of locations that sum parameter gradients on their own
-
-inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t tiles_of(int64_t width, int64_t lanes) { return (width + lanes - 1) / lanes; }
-
-// ---- what is computed
-
-struct Direction {
-    bool reverse;
-    ua_scan_inputs in;
-    ua_scan_gradients grad;
-    // false: what the first direction has too, so that it is read, computed and summed once
-    bool own_x, own_dt, own_bias, own_A, own_B, own_C, own_D;
-    bool own_delta() const { return own_dt || own_bias; }
-    bool own_decay() const { return own_delta() || own_A; }
-};
-
-struct Scan {
-    ua_call call;
-    ua_scan_sizes sizes;
-    int directions;
-    Direction direction[2];
-    ua_array z, grad_out;
-    void *initial_state, *final_state, *grad_initial_state, *grad_final_state;
-    void *out, *grad_z, *workspace;
-
-    int64_t locations() const { return sizes.batch * sizes.space; }
-    int64_t partials() const { return at_most(kPartials, locations()); }
-    // decays are computed once and kept for the second direction
-    bool keeps_decays() const {
-        return directions == 2 && !sizes.geometric && !direction[1].own_decay();
-    }
-};
-
-inline Direction only_direction(const ua_scan_inputs& in, const ua_scan_gradients& grad,
-                                bool reverse) {
-    return {reverse, in, grad, true, true, true, true, true, true, true};
-}
-
-// the second direction, in which NULL means the tensor of the first
-inline Direction second_direction(const ua_scan_inputs& first, const ua_scan_inputs& own,
-                                  const ua_scan_gradients& grad) {
-    Direction d = {true, first, grad};
-    d.own_x = own.x.data != nullptr;
-    d.own_dt = own.dt.data != nullptr;
-    d.own_B = own.B.data != nullptr;
-    d.own_C = own.C.data != nullptr;
-    d.own_A = own.A != nullptr;
-    d.own_D = own.D != nullptr;
-    d.own_bias = own.dt_bias != nullptr;
-    if (d.own_x) d.in.x = own.x;
-    if (d.own_dt) d.in.dt = own.dt;
-    if (d.own_B) d.in.B = own.B;
-    if (d.own_C) d.in.C = own.C;
-    if (d.own_A) d.in.A = own.A;
-    if (d.own_D) d.in.D = own.D;
-    if (d.own_bias) d.in.dt_bias = own.dt_bias;
-    return d;
-}
-
-// ---- scratch memory: the same code measures it (base NULL) and hands it out
-
-template <class A> struct Arena {
-    A* base;
-    int64_t used;
-    A* take(int64_t count) {
-        A* taken = base == nullptr ? nullptr : base + used;
-        used += tiles_of(count, kLanes<A>) * kLanes<A>;
-        return taken;
-    }
-};
-
-// of one direction, in one thread
-template <class A> struct Track {
-    A *x, *delta, *decay;       // (F, kBlock); decay = exp(delta A) where decays are geometric
-    A *slope;                   // (F, kBlock) d delta / d dt
-    A *B, *C;                   // (F, N)
-    A *grad_x, *grad_delta;     // (F, kBlock)
-    A *sums_B, *sums_C;         // (F, N, lanes) their gradients before the sum over the lanes
-    const A* rates;             // (tiles, N, lanes) of A / ln 2, or (tiles, lanes); all threads
-};
-
-template <class A> struct Scratch {
-    Track<A> track[2];
-    A *y, *grad_y; // (F, kBlock)
-    A *state;      // (N, lanes)
-    A *decays;     // (F, kStates, lanes)
-    A *states;     // (F + 1, kStates, lanes)
-};
-
-template <class A> Scratch<A> take_scratch(Arena<A>& arena, const Scan& s, bool backward) {
-    Scratch<A> r = {};
-    int64_t rows = s.sizes.frames * kBlock, projections = s.sizes.frames * s.sizes.d_state;
-    for (int i = 0; i < s.directions; ++i) {
-        const Direction& d = s.direction[i];
-        Track<A>&t = r.track[i], &first = r.track[0];
-        t.x = d.own_x ? arena.take(rows) : first.x;
-        t.delta = d.own_delta() ? arena.take(rows) : first.delta;
-        t.decay = first.decay;
-        if (s.sizes.geometric && d.own_decay()) t.decay = arena.take(rows);
-        t.B = d.own_B ? arena.take(projections) : first.B;
-        t.C = d.own_C ? arena.take(projections) : first.C;
-        if (!backward) continue;
-        t.slope = d.own_delta() ? arena.take(rows) : first.slope;
-        t.grad_x = d.own_x ? arena.take(rows) : first.grad_x;
-        t.grad_delta = d.own_delta() ? arena.take(rows) : first.grad_delta;
-        t.sums_B = d.own_B ? arena.take(projections * kLanes<A>) : first.sums_B;
-        t.sums_C = d.own_C ? arena.take(projections * kLanes<A>) : first.sums_C;
-    }
-    r.y = arena.take(rows);
-    r.state = arena.take(s.sizes.d_state * kLanes<A>);
-    if (backward || s.keeps_decays()) {
-        r.decays = arena.take(s.sizes.frames * kStates * kLanes<A>);
-    }
-    if (backward) {
-        r.grad_y = arena.take(rows);
-        r.states = arena.take((s.sizes.frames + 1) * kStates * kLanes<A>);
-    }
-    return r;
-}
-
-// sums of the parameters' gradients over one range of locations, laid out like Track::rates
-template <class A> struct Partial {
-    A *A_[2], *D[2], *dt_bias[2];
-};
-
-template <class A> Partial<A> take_partial(Arena<A>& arena, const Scan& s) {
-    Partial<A> r = {};
-    int64_t width = tiles_of(s.sizes.width, kLanes<A>) * kLanes<A>;
-    for (int i = 0; i < s.directions; ++i) {
-        const Direction& d = s.direction[i];
-        int64_t rates = s.sizes.geometric ? width : width * s.sizes.d_state;
-        r.A_[i] = d.own_A ? arena.take(rates) : r.A_[0];
-        r.D[i] = d.own_D ? arena.take(width) : r.D[0];
-        r.dt_bias[i] = d.own_bias ? arena.take(width) : r.dt_bias[0];
-    }
-    return r;
-}
-
-template <class A> struct Workspace {
-    A *rates[2], *scratch, *partials;
-    int64_t scratch_size, partial_size, size;
-};
-
-template <class A> Workspace<A> take_workspace(const Scan& s, bool backward) {
-    Workspace<A> w = {};
-    Arena<A> arena = {static_cast<A*>(s.workspace), 0}, one = {}, partial = {};
-    take_scratch(one, s, backward);
-    w.scratch_size = one.used;
-    int64_t width = tiles_of(s.sizes.width, kLanes<A>) * kLanes<A>;
-    for (int i = 0; i < s.directions; ++i) {
-        int64_t rates = s.sizes.geometric ? width : width * s.sizes.d_state;
-        w.rates[i] = s.direction[i].own_A ? arena.take(rates) : w.rates[0];
-    }
-    w.scratch = arena.take(s.call.threads * w.scratch_size);
-    if (backward) {
-        take_partial(partial, s);
-        w.partial_size = partial.used;
-        w.partials = arena.take(s.partials() * w.partial_size);
-    }
-    w.size = arena.used;
-    return w;
-}
-
-template <class A> Scratch<A> scratch_of(const Workspace<A>& w, const Scan& s, bool backward,
-                                         int64_t worker) {
-    Arena<A> arena = {w.scratch + worker * w.scratch_size, 0};
-    Scratch<A> r = take_scratch(arena, s, backward);
-    for (int i = 0; i < s.directions; ++i) r.track[i].rates = w.rates[i];
-    return r;
-}
-
-// ---- widening into scratch memory
-
-// a location and its channels [c, c + width), width <= kBlock
-struct Place {
-    int64_t b, s, c, width;
-};
-
-template <class T> const T* row(const ua_array& a, const Place& p, int64_t f) {
-    return static_cast<const T*>(a.data) + p.b * a.stride[0] + f * a.stride[1] + p.s * a.stride[2];
-}
-
-// row of a contiguous (B, F, S, width) tensor
-template <class T> T* row(void* data, const Scan& s, const Place& p, int64_t f, int64_t width) {
-    int64_t index = (p.b * s.sizes.frames + f) * s.sizes.space + p.s;
-    return static_cast<T*>(data) + index * width;
-}
-
-// runs body(c, n) for the vectors of a row: n lanes from c
-template <class A, class Body> void over_lanes(int64_t width, const Body& body) {
-    for (int64_t c = 0; c < width; c += kLanes<A>) {
-        body(c, static_cast<int>(at_most(width - c, kLanes<A>)));
-    }
-}
-
-template <class T>
-void widen_rows(const ua_array& a, const Scan& s, const Place& p, int64_t c, int64_t width,
-                Compute<T>* to, int64_t stride) {
-    typedef Compute<T> A;
-    for (int64_t f = 0; f < s.sizes.frames; ++f) {
-        const T* from = row<T>(a, p, f) + c;
-        over_lanes<A>(width, [&](int64_t i, int n) { store(to + f * stride + i, load(from + i, n), n); });
-    }
-}
+// ---- inputs
 
 template <class T>
 void read_projections(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
+    int64_t N = s.sizes.d_state, stride = padded<Compute<T>>(N);
     for (int i = 0; i < s.directions; ++i) {
         const Direction& d = s.direction[i];
-        int64_t N = s.sizes.d_state;
-        if (d.own_B) widen_rows<T>(d.in.B, s, p, 0, N, r.track[i].B, N);
-        if (d.own_C) widen_rows<T>(d.in.C, s, p, 0, N, r.track[i].C, N);
+        if (d.own_B) widen_rows<T>(d.in.B, s, p, 0, N, r.track[i].B, stride);
+        if (d.own_C) widen_rows<T>(d.in.C, s, p, 0, N, r.track[i].C, stride);
     }
 }
 
-// x, delta and what follows from it, of the block's channels; lanes beyond them read as zero
+// x, delta and what follows from it, of the block's channels
 template <class T>
 void read_channels(const Scan& s, const Scratch<Compute<T>>& r, const Place& p, bool backward) {
     typedef Compute<T> A;
     for (int i = 0; i < s.directions; ++i) {
         const Direction& d = s.direction[i];
         const Track<A>& t = r.track[i];
-        const A* bias = static_cast<const A*>(d.in.dt_bias);
-        bool decay = s.sizes.geometric && d.own_decay();
-        for (int64_t f = 0; f < s.sizes.frames; ++f) {
-            const T *x = row<T>(d.in.x, p, f) + p.c, *dt = row<T>(d.in.dt, p, f) + p.c;
-            over_lanes<A>(p.width, [&](int64_t c, int n) {
-                int64_t at = f * kBlock + c;
-                if (d.own_x) store(t.x + at, load(x + c, n));
-                if (d.own_delta()) {
-                    Vector<A> delta = load(dt + c, n);
-                    if (bias != nullptr) delta += load(bias + p.c + c, n);
-                    if (backward) {
-                        store(t.slope + at, s.sizes.softplus ? sigmoid(delta) : broadcast(A(1)));
-                    }
-                    store(t.delta + at, s.sizes.softplus ? softplus(delta) : delta);
-                }
-                if (decay) store(t.decay + at, exp2(load(t.delta + at) * load(t.rates + p.c + c)));
+        if (d.own_x) widen_rows<T>(d.in.x, s, p, p.c, p.width, t.x, kBlock);
+        if (d.own_delta()) {
+            widen_rows<T>(d.in.dt, s, p, p.c, p.width, t.delta, kBlock);
+            if (d.in.dt_bias != nullptr) {
+                const A* bias = static_cast<const A*>(d.in.dt_bias) + p.c;
+                over_rows<A>(s, p, [&](int64_t at, int64_t c) {
+                    int n = at_most(p.width - c, kLanes<A>);
+                    store(t.delta + at, load(t.delta + at) + load(bias + c, n));
+                });
+            }
+            if (backward) {
+                over_rows<A>(s, p, [&](int64_t at, int64_t) {
+                    Vector<A> slope = broadcast(A(1));
+                    if (s.sizes.softplus) slope = sigmoid(load(t.delta + at));
+                    store(t.slope + at, slope);
+                });
+            }
+            if (s.sizes.softplus) {
+                over_rows<A>(s, p, [&](int64_t at, int64_t) {
+                    store(t.delta + at, softplus(load(t.delta + at)));
+                });
+            }
+        }
+        if (s.sizes.geometric && d.own_decay()) {
+            const A* rates = t.rates + p.c;
+            over_rows<A>(s, p, [&](int64_t at, int64_t c) {
+                store(t.decay + at, exp2(load(t.delta + at) * load(rates + c)));
             });
         }
     }
 }
 
-// y starts as the skip
 template <class A> void start_output(const Scan& s, const Scratch<A>& r, const Place& p) {
-    const A* skip = static_cast<const A*>(s.direction[0].in.D);
-    const A* other = static_cast<const A*>(s.direction[s.directions - 1].in.D);
-    for (int64_t f = 0; f < s.sizes.frames; ++f) {
-        over_lanes<A>(p.width, [&](int64_t c, int n) {
-            int64_t at = f * kBlock + c;
-            Vector<A> y = {};
-            if (skip != nullptr) y = load(skip + p.c + c, n) * load(r.track[0].x + at);
-            if (skip != nullptr && s.directions == 2) {
-                y += load(other + p.c + c, n) * load(r.track[1].x + at);
-            }
-            store(r.y + at, y);
-        });
-    }
+    clear_rows(s, p, r.y);
+    for (int i = 0; i < s.directions; ++i) add_skip(s, p, s.direction[i], r.track[i].x, r.y);
 }
 
 // states [first, first + K) of n channels from c on, as (K, lanes); absent is zero
@@ -307,7 +98,7 @@ Strip<A> strip_of(const Scan& s, const Scratch<A>& r, int i, const Place& p, int
     constexpr int V = kLanes<A>;
     const Track<A>& t = r.track[i];
     int64_t N = s.sizes.d_state, tile = (p.c + c) / V;
-    Strip<A> strip = {s.sizes.frames, N, first, s.direction[i].reverse};
+    Strip<A> strip = {s.sizes.frames, N, padded<A>(N), first, s.direction[i].reverse};
     strip.x = t.x + c;
     strip.delta = t.delta + c;
     strip.decay = s.sizes.geometric ? t.decay + c : nullptr;
@@ -412,12 +203,13 @@ template <class A> void fill_rates(const Scan& s, const Workspace<A>& w) {
 template <class T> void write_output(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
     typedef Compute<T> A;
     for (int64_t f = 0; f < s.sizes.frames; ++f) {
+        const A* y = r.y + f * kBlock;
         T* out = row<T>(s.out, s, p, f, s.sizes.width) + p.c;
-        const T* z = s.z.data == nullptr ? nullptr : row<T>(s.z, p, f) + p.c;
-        over_lanes<A>(p.width, [&](int64_t c, int n) {
-            Vector<A> y = load(r.y + f * kBlock + c);
-            store(out + c, z == nullptr ? y : y * silu(Vector<A>(load(z + c, n))), n);
-        });
+        if (s.z.data != nullptr) {
+            gate_row(y, row<T>(s.z, p, f) + p.c, out, p.width);
+        } else {
+            over_lanes<A>(p.width, [&](int64_t c, int n) { store(out + c, load(y + c), n); });
+        }
     }
 }
 
@@ -446,25 +238,35 @@ template <class T> void scan_forward(const Scan& s) {
 // ---- backward
 
 // the gradient before the gate, and where the gradients of x and delta start
-template <class T> void start_gradients(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
+template <class T>
+void start_gradients(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
+    typedef Compute<T> A;
+    widen_rows<T>(s.grad_out, s, p, p.c, p.width, r.grad_y, kBlock);
+    if (s.z.data != nullptr) {
+        for (int64_t f = 0; f < s.sizes.frames; ++f) {
+            A* grad_y = r.grad_y + f * kBlock;
+            gate_row(grad_y, row<T>(s.z, p, f) + p.c, grad_y, p.width);
+        }
+    }
+    for (int i = 0; i < s.directions; ++i) {
+        const Direction& d = s.direction[i];
+        const Track<A>& t = r.track[i];
+        if (d.own_x) clear_rows(s, p, t.grad_x);
+        if (d.own_delta()) clear_rows(s, p, t.grad_delta);
+        add_skip(s, p, d, r.grad_y, t.grad_x);
+    }
+}
+
+template <class T>
+void write_gate_gradient(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
     typedef Compute<T> A;
     for (int64_t f = 0; f < s.sizes.frames; ++f) {
-        const T* grad = row<T>(s.grad_out, p, f) + p.c;
-        const T* z = s.z.data == nullptr ? nullptr : row<T>(s.z, p, f) + p.c;
+        const A* y = r.y + f * kBlock;
+        const T *z = row<T>(s.z, p, f) + p.c, *grad = row<T>(s.grad_out, p, f) + p.c;
+        T* out = row<T>(s.grad_z, s, p, f, s.sizes.width) + p.c;
         over_lanes<A>(p.width, [&](int64_t c, int n) {
-            int64_t at = f * kBlock + c;
-            Vector<A> g = load(grad + c, n);
-            if (z != nullptr) g *= silu(Vector<A>(load(z + c, n)));
-            store(r.grad_y + at, g);
-            for (int i = 0; i < s.directions; ++i) {
-                const Direction& d = s.direction[i];
-                const A* skip = static_cast<const A*>(d.in.D);
-                Vector<A> grad_x = {};
-                if (!d.own_x) grad_x = load(r.track[i].grad_x + at);
-                if (skip != nullptr) grad_x += g * load(skip + p.c + c, n);
-                store(r.track[i].grad_x + at, grad_x);
-                if (d.own_delta()) store(r.track[i].grad_delta + at, Vector<A>{});
-            }
+            Vector<A> gate = load(z + c, n), g = load(grad + c, n);
+            store(out + c, g * load(y + c) * silu_slope(gate, sigmoid(gate)), n);
         });
     }
 }
@@ -473,45 +275,26 @@ template <class T>
 void write_channel_gradients(const Scan& s, const Scratch<Compute<T>>& r,
                              const Partial<Compute<T>>& partial, const Place& p) {
     typedef Compute<T> A;
-    int64_t width = s.sizes.width;
-    // delta is not shared and dt is: its gradient is a sum
-    bool sum_dt = s.directions == 2 && s.direction[1].own_bias && !s.direction[1].own_dt;
-    for (int64_t f = 0; f < s.sizes.frames; ++f) {
-        const T* z = s.z.data == nullptr ? nullptr : row<T>(s.z, p, f) + p.c;
-        const T* grad = row<T>(s.grad_out, p, f) + p.c;
-        T* grad_z = z == nullptr ? nullptr : row<T>(s.grad_z, s, p, f, width) + p.c;
-        over_lanes<A>(p.width, [&](int64_t c, int n) {
-            int64_t at = f * kBlock + c;
-            if (z != nullptr) {
-                Vector<A> gate = load(z + c, n), g = load(grad + c, n);
-                store(grad_z + c, g * load(r.y + at) * silu_slope(gate, sigmoid(gate)), n);
-            }
-            Vector<A> first_dt = {};
-            for (int i = 0; i < s.directions; ++i) {
-                const Direction& d = s.direction[i];
-                const Track<A>& t = r.track[i];
-                if (d.own_x) {
-                    store(row<T>(d.grad.x, s, p, f, width) + p.c + c, load(t.grad_x + at), n);
-                }
-                if (d.in.D != nullptr) {
-                    A* sums = partial.D[i] + p.c + c;
-                    store(sums, load(sums) + load(r.grad_y + at) * load(t.x + at));
-                }
-                if (!d.own_delta()) continue;
-                Vector<A> grad_dt = load(t.grad_delta + at) * load(t.slope + at);
-                if (d.in.dt_bias != nullptr) {
-                    A* sums = partial.dt_bias[i] + p.c + c;
-                    store(sums, load(sums) + grad_dt);
-                }
-                if (i == 0 && sum_dt) {
-                    first_dt = grad_dt;
-                } else {
-                    void* to = d.own_dt ? d.grad.dt : s.direction[0].grad.dt;
-                    store(row<T>(to, s, p, f, width) + p.c + c, first_dt + grad_dt, n);
-                }
-            }
+    if (s.z.data != nullptr) write_gate_gradient<T>(s, r, p);
+    for (int i = 0; i < s.directions; ++i) {
+        const Direction& d = s.direction[i];
+        const Track<A>& t = r.track[i];
+        if (d.own_x) write_rows<T>(s, p, t.grad_x, nullptr, d.grad.x);
+        if (d.in.D != nullptr) add_columns(s, p, r.grad_y, t.x, partial.D[i]);
+        if (!d.own_delta()) continue;
+        over_rows<A>(s, p, [&](int64_t at, int64_t) {
+            store(t.grad_delta + at, load(t.grad_delta + at) * load(t.slope + at));
         });
+        if (d.in.dt_bias != nullptr) {
+            add_columns<A>(s, p, t.grad_delta, nullptr, partial.dt_bias[i]);
+        }
     }
+    // where dt is shared and its bias is not, its gradient is the sum over two deltas
+    const Direction& last = s.direction[s.directions - 1];
+    bool sum = !last.own_dt && last.own_bias;
+    const A *first = r.track[0].grad_delta, *second = r.track[1].grad_delta;
+    write_rows<T>(s, p, first, sum ? second : nullptr, s.direction[0].grad.dt);
+    if (s.directions == 2 && last.own_dt) write_rows<T>(s, p, second, nullptr, last.grad.dt);
 }
 
 // (F, N) from sums that still have lanes
@@ -523,7 +306,8 @@ void write_projection_gradient(const Scan& s, const Place& p, const Compute<T>* 
         T* out = row<T>(to, s, p, f, N);
         over_lanes<A>(N, [&](int64_t c, int n) {
             Vector<A> totals = {};
-            for (int i = 0; i < n; ++i) totals[i] = sum<A>(load(sums + (f * N + c + i) * kLanes<A>));
+            const A* lanes = sums + (f * N + c) * kLanes<A>;
+            for (int i = 0; i < n; ++i) totals[i] = sum<A>(load(lanes + i * kLanes<A>));
             store(out + c, totals, n);
         });
     }
