@@ -9,40 +9,11 @@
 #include "api.h"
 
 #include "../parallel.h"
-#include "../simd.h"
+#include "../products.h"
 
 namespace {
 
-// register tiles
-constexpr int kKeys = 8;                                // of block_scores: keys
-constexpr int kRows = 6;                                // of combine: rows
-constexpr int kColumns = UA_VECTOR_BYTES == 64 ? 4 : 2; // of combine: vectors
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-template <int n> struct Constant { static constexpr int value = n; };
-
-// calls run(Constant<n>{}) for n in [1, most]
-template <int most, class Run> inline void with_constant(int n, const Run& run) {
-    if constexpr (most > 1) {
-        if (n < most) return with_constant<most - 1>(n, run);
-    }
-    run(Constant<most>{});
-}
-
-// cuts count into the fewest nearly equal parts of at most `most`: run(first, Constant<part>{})
-template <int most, class Run> inline void in_parts(int64_t count, const Run& run) {
-    int64_t first = 0;
-    for (int64_t parts = (count + most - 1) / most; parts > 0; --parts) {
-        int64_t n = (count - first + parts - 1) / parts;
-        with_constant<most>(static_cast<int>(n), [&](auto part) { run(first, part); });
-        first += n;
-    }
-}
-
-// kernels of register tiles stay functions of their own: inlined, their pointers would spill
-#define UA_KERNEL __attribute__((noinline))
+constexpr int kKeys = 8; // of a register tile of block_scores
 
 // ---- steps across lanes
 
@@ -132,7 +103,8 @@ void pack(const ua_temporal_attention* a, const ua_array& x, const Place& at, A 
         for (int64_t h = 0; h < at.heads; ++h) {
             const T* from = row<const T>(x, at, f, h);
             A* copy = to + (h * a->frames + f) * width;
-            over_row<A>(a->dim, [&](int64_t d, int n) { store(copy + d, load(from + d, n) * factor); });
+            over_row<A>(a->dim,
+                        [&](int64_t d, int n) { store(copy + d, load(from + d, n) * factor); });
         }
     }
 }
@@ -145,7 +117,8 @@ void unpack(const ua_temporal_attention* a, const A* from, const Place& at, A fa
         for (int64_t h = 0; h < at.heads; ++h) {
             T* to = row<T>(x, at, f, h);
             const A* copy = from + (h * a->frames + f) * width;
-            over_row<A>(a->dim, [&](int64_t d, int n) { store(to + d, load(copy + d) * factor, n); });
+            over_row<A>(a->dim,
+                        [&](int64_t d, int n) { store(to + d, load(copy + d) * factor, n); });
         }
     }
 }
@@ -196,7 +169,8 @@ template <class A> void transpose_rows(const A* rows, int64_t n, int64_t width, 
 
 // scores[key][lane] = keys[key] . queries[.][lane]
 template <class A, int n>
-UA_KERNEL void block_scores(const A* queries, const A* keys, int64_t width, int64_t dim, A* scores) {
+UA_KERNEL void block_scores(const A* queries, const A* keys, int64_t width, int64_t dim,
+                            A* scores) {
     constexpr int lanes = kLanes<A>;
     const A* key[n];
     for (int i = 0; i < n; ++i) key[i] = keys + i * width;
@@ -217,47 +191,6 @@ UA_KERNEL void row_scores(const A* query, const A* keys, int64_t width, A* score
         for (int i = 0; i < n; ++i) m[i] += q * load(keys + i * width + d);
     }
     store(scores, sums<A>(m));
-}
-
-// how coefficients lie: value(row, term) = data[row * row_stride + term * term_stride]
-template <class A> struct Coefficients {
-    const A* data;
-    int64_t row_stride, term_stride;
-};
-
-// out[row] (+)= sum over terms of value(row, term) * terms[term], in n rows of m vectors
-template <class A, int n, int m, bool accumulate>
-UA_KERNEL void combine_tile(Coefficients<A> c, const A* terms, int64_t count, int64_t width, A* out) {
-    constexpr int lanes = kLanes<A>;
-    Vector<A> sum[n][m] = {};
-    if (accumulate) {
-        for (int i = 0; i < n; ++i)
-            for (int j = 0; j < m; ++j) sum[i][j] = load(out + i * width + j * lanes);
-    }
-    for (int64_t t = 0; t < count; ++t) {
-        Vector<A> term[m];
-        for (int j = 0; j < m; ++j) term[j] = load(terms + j * lanes);
-        for (int i = 0; i < n; ++i)
-            for (int j = 0; j < m; ++j) sum[i][j] += term[j] * c.data[i * c.row_stride];
-        terms += width;
-        c.data += c.term_stride;
-    }
-    for (int i = 0; i < n; ++i)
-        for (int j = 0; j < m; ++j) store(out + i * width + j * lanes, sum[i][j]);
-}
-
-template <bool accumulate, class A, class T>
-void combine(const Coefficients<A>& c, int64_t rows, const A* terms, int64_t count, int64_t width,
-             A* out, Ahead<T>& ahead) {
-    in_parts<kColumns>(width / kLanes<A>, [&](int64_t column, auto columns) {
-        int64_t offset = column * kLanes<A>;
-        in_parts<kRows>(rows, [&](int64_t row, auto part) {
-            ahead.fetch();
-            Coefficients<A> of_rows{c.data + row * c.row_stride, c.row_stride, c.term_stride};
-            combine_tile<A, decltype(part)::value, decltype(columns)::value, accumulate>(
-                of_rows, terms + offset, count, width, out + row * width + offset);
-        });
-    });
 }
 
 // ---- one head at one location
@@ -331,7 +264,9 @@ template <class A> void softmax(const Queries<A>& q, int64_t frames, A* scores) 
     }
     if (!q.block) total = fold<A>(total, add<Vector<A>>);
     Vector<A> inverse = 1 / total;
-    for (int64_t i = 0; i < count; ++i) store(scores + i * lanes, load(scores + i * lanes) * inverse);
+    for (int64_t i = 0; i < count; ++i) {
+        store(scores + i * lanes, load(scores + i * lanes) * inverse);
+    }
 }
 
 // slopes = p (slopes - sum over keys of p slopes): from the gradient of p to that of the scores
@@ -357,7 +292,8 @@ template <class A> struct Slot {
 };
 
 template <class T, class Run>
-const char* over_places(const ua_temporal_attention* a, int copies, int score_arrays, const Run& run) {
+const char* over_places(const ua_temporal_attention* a, int copies, int score_arrays,
+                        const Run& run) {
     typedef Compute<T> A;
     int64_t width = round_up(a->dim, kLanes<A>);
     int64_t copy_size = a->slot_heads * a->frames * width;
@@ -402,7 +338,8 @@ UA_ENTRY(temporal_attention_forward)(const ua_temporal_attention* a) {
                     softmax(group, a->frames, slot.scores);
                     // a group's queries are no longer needed: the output takes their place
                     combine<false>(by_query(group, slot.scores), group.count, v, a->frames, width,
-                                   q + group.first * width, ahead);
+                                   q + group.first * width, width, width,
+                                   [&] { ahead.fetch(); });
                 });
             }
             unpack<T, A>(a, qs, at, 1, a->out);
@@ -430,17 +367,18 @@ UA_ENTRY(temporal_attention_backward)(const ua_temporal_attention* a) {
                 Ahead<T> ahead(a, at, h);
                 over_queries<A>(a->frames, [&](const Queries<A>& group) {
                     int64_t first = group.first * width;
+                    auto fetch = [&] { ahead.fetch(); };
                     products(a, group, q, k, slot.turned, p, ahead);
                     softmax(group, a->frames, p);
                     combine<true>(by_key(group, p), a->frames, g + first, group.count, width,
-                                  dvs + offset, ahead);
+                                  dvs + offset, width, width, fetch);
                     products(a, group, g, v, slot.turned, slopes, ahead);
                     softmax_backward(group, a->frames, p, slopes);
                     combine<true>(by_key(group, slopes), a->frames, q + first, group.count, width,
-                                  dks + offset, ahead);
+                                  dks + offset, width, width, fetch);
                     // a group's queries are no longer needed: their gradient takes their place
                     combine<false>(by_query(group, slopes), group.count, k, a->frames, width,
-                                   q + first, ahead);
+                                   q + first, width, width, fetch);
                 });
             }
             unpack<T, A>(a, qs, at, static_cast<A>(a->scale), a->dq);

@@ -6,6 +6,9 @@ from .._autocast import autocast
 from .._checks import expect_activations, expect_not_empty, expect_rank, expect_shape
 from .._dispatch import choose
 
+# what compiles without spills on every GPU: a program holds whole heads in registers
+_TRITON_HEAD_DIM = 64
+
 
 @autocast("q", "k", "v")
 def temporal_attention(
@@ -37,7 +40,10 @@ def temporal_attention(
     expect_activations(op, {"q": q, "k": k, "v": v})
     expect_shape(op, "k", k, tuple(q.shape))
     expect_shape(op, "v", v, tuple(q.shape))
-    match choose(op, q, backend):
+    limits = {}
+    if q.shape[-1] > _TRITON_HEAD_DIM:
+        limits["triton"] = f"it takes head_dim up to {_TRITON_HEAD_DIM}, got {q.shape[-1]}"
+    match choose(op, q, backend, limits):
         case "native":
             from .native import forward
         case "triton":

@@ -26,9 +26,7 @@ class _Arguments(Arguments):
     ]
 
 
-def _call(
-    entry: str, copies: int, scores: int, scale: float, tensors: dict[str, Tensor]
-) -> None:
+def _call(entry: str, copies: int, scores: int, scale: float, tensors: dict[str, Tensor]) -> None:
     """Run ``entry`` with room for ``copies`` tensors and ``scores`` sets of scores a location."""
     q = tensors["q"]
     batch, frames, locations, heads, dim = q.shape
@@ -81,15 +79,11 @@ def _(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 @_backward.register_fake
-def _(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
 
 
-def _setup_context(
-    ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor
-) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor) -> None:
     *tensors, ctx.scale = inputs
     ctx.save_for_backward(*tensors)
 
