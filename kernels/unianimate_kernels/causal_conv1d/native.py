@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._library import Arguments, Array, array, call, pointer
 from ..selective_scan.reference import accumulator
+from ._autograd import empty_state, register
 
 # partial sums of the parameters' gradients: enough for any number of threads, fixed by the shape
 _MAX_BLOCKS = {"cpu": 64, "cuda": 1024}
@@ -83,14 +84,12 @@ def _backward(
     reverse: bool,
     state: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if grad.stride(-1) != 1:
-        grad = grad.contiguous()
     dtype = accumulator(x)
     batch, _, space, width = x.shape
     blocks = min(batch * space, _MAX_BLOCKS[x.device.type])
     sums = torch.zeros(blocks, weight.shape[1] + 1, width, dtype=dtype, device=x.device)
     grad_x = x.new_empty(x.shape)
-    grad_state = x.new_empty(0, dtype=dtype) if state is None else torch.empty_like(state)
+    grad_state = empty_state(x, state)
     _call(
         *("causal_conv1d_backward", x, weight, bias, silu, reverse, state, grad),
         blocks=blocks,
@@ -102,53 +101,7 @@ def _backward(
     return grad_x, total[:-1].t().contiguous(), total[-1].clone(), grad_state
 
 
-@_forward.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    silu: bool,
-    reverse: bool,
-    state: Tensor | None,
-) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    silu: bool,
-    reverse: bool,
-    state: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad_state = x.new_empty(0, dtype=accumulator(x)) if state is None else torch.empty_like(state)
-    return x.new_empty(x.shape), torch.empty_like(weight), weight.new_empty(x.shape[-1]), grad_state
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, ctx.silu, ctx.reverse, state = inputs
-    ctx.save_for_backward(x, weight, bias, state)
-
-
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, bias, state = ctx.saved_tensors
-    grad_x, grad_weight, grad_bias, grad_state = _backward(
-        grad, x, weight, bias, ctx.silu, ctx.reverse, state
-    )
-    return (
-        grad_x,
-        grad_weight,
-        None if bias is None else grad_bias,
-        None,
-        None,
-        None if state is None else grad_state,
-    )
-
-
-_forward.register_autograd(_gradients, setup_context=_setup_context)
+register(_forward, _backward)
 
 
 def forward(

@@ -1,0 +1,55 @@
+"""What the native and the Triton form share: fakes, and the wiring of autograd."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import CustomOpDef
+
+from ..selective_scan.reference import accumulator
+
+
+def empty_state(x: Tensor, state: Tensor | None) -> Tensor:
+    """Allocate the gradient of the state; empty where there is none."""
+    return x.new_empty(0, dtype=accumulator(x)) if state is None else torch.empty_like(state)
+
+
+def register(forward: CustomOpDef, backward: CustomOpDef) -> None:
+    """Give both ops their fakes and the forward op its gradient.
+
+    ``forward`` takes x, weight, bias, silu, reverse and state and returns an output like x.
+    ``backward`` takes the output's gradient before these, and returns the gradients of x, weight,
+    bias and state, the last one empty where there is no state.
+    """
+
+    @forward.register_fake
+    def _(x: Tensor, *arguments: Any) -> Tensor:
+        return x.new_empty(x.shape)
+
+    @backward.register_fake
+    def _(grad: Tensor, x: Tensor, weight: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+        bias = weight.new_empty(x.shape[-1])
+        grad_state = empty_state(x, arguments[-1])
+        return x.new_empty(x.shape), weight.new_empty(weight.shape), bias, grad_state
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, bias, ctx.silu, ctx.reverse, state = inputs
+        ctx.save_for_backward(x, weight, bias, state)
+
+    def gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, state = ctx.saved_tensors
+        if grad.stride(-1) != 1:
+            grad = grad.contiguous()
+        grad_x, grad_weight, grad_bias, grad_state = backward(
+            grad, x, weight, bias, ctx.silu, ctx.reverse, state
+        )
+        return (
+            grad_x,
+            grad_weight,
+            None if bias is None else grad_bias,
+            None,
+            None,
+            None if state is None else grad_state,
+        )
+
+    forward.register_autograd(gradients, setup_context=setup_context)
