@@ -5,143 +5,115 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv3d
 
-from unianimate_kernels import BackendError, temporal_conv
+from unianimate_kernels import temporal_conv
 
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-def make_inputs(batch, channels, frames, height, width, out, bias=True, dtype=torch.float64):
+def make_inputs(batch=1, width=8, frames=5, height=3, space_width=2, out=None, bias=True):
     generator = torch.Generator().manual_seed(0)
+    out = width if out is None else out
 
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+    def random(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    x = draw(batch, channels, frames, height, width)
-    return {
+    x = random(batch, width, frames, height, space_width)
+    inputs = {
         "x": x.contiguous(memory_format=torch.channels_last_3d),
-        "weight": draw(out, channels, 3, 1, 1) / (3 * channels) ** 0.5,
-        "bias": draw(out) if bias else None,
+        "weight": random(out, width, 3, 1, 1) / (3 * width) ** 0.5,
     }
+    return {**inputs, "bias": random(out)} if bias else inputs
 
 
-def test_reference_is_the_sum_over_three_frames():
-    inputs = make_inputs(2, 3, 4, 2, 2, 5)
-    x, weight, bias = inputs.values()
-    wanted = bias[:, None, None, None] + torch.zeros(2, 5, 4, 2, 2)
-    for f in range(4):
-        for tap in range(3):
-            if 0 <= f + tap - 1 < 4:
-                products = weight[None, :, :, tap] * x[:, None, :, f + tap - 1]
-                wanted[:, :, f] += products.sum(2)
+def test_the_reference_is_a_conv3d():
+    inputs = make_inputs(2, 6, 4)
+    wanted = conv3d(inputs["x"], inputs["weight"], inputs["bias"], padding=(1, 0, 0))
     torch.testing.assert_close(temporal_conv(**inputs, backend="reference"), wanted)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 16, 17, 33])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 17, 33])
 def test_native_meets_the_gate(frames, dtype):
-    inputs = make_inputs(2, 20, frames, 3, 2, 36)
-    gates.check(temporal_conv, inputs, backend="native", dtype=dtype)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_native_meets_the_gate_over_several_panels_and_runs(bias):
-    inputs = make_inputs(1, 100, 3, 10, 20, 130, bias)
-    gates.check(temporal_conv, inputs, backend="native", dtype=torch.float32)
+    gates.check(temporal_conv, make_inputs(2, 37, frames), backend="native", dtype=dtype)
 
 
 @given(
-    sizes=st.tuples(*(st.integers(1, most) for most in (3, 40, 9, 4, 4, 70))),
-    bias=st.booleans(),
+    batch=st.integers(1, 3),
+    width=st.integers(1, 70),
+    out=st.integers(1, 70),
+    frames=st.integers(1, 6),
+    height=st.integers(1, 7),
     dtype=st.sampled_from(DTYPES),
+    bias=st.booleans(),
 )
-@settings(max_examples=20, deadline=None)
-def test_native_meets_the_gate_at_drawn_shapes(sizes, bias, dtype):
-    gates.check(temporal_conv, make_inputs(*sizes, bias), backend="native", dtype=dtype)
+@settings(max_examples=25, deadline=None)
+def test_native_meets_the_gate_at_drawn_shapes(batch, width, out, frames, height, dtype, bias):
+    inputs = make_inputs(batch, width, frames, height, 3, out, bias)
+    gates.check(temporal_conv, inputs, backend="native", dtype=dtype)
+
+
+VIEWS = {
+    "channels": lambda wide: wide[:, 4:12],
+    "frames": lambda wide: wide[:, :, ::2],
+    "columns": lambda wide: wide[..., 1:3],
+    "contiguous": lambda wide: wide[:, :8].contiguous(),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_native_takes_strided_views(view):
+    x = VIEWS[view](make_inputs(2, 40, 6, 4, 4)["x"])
+    inputs = {**make_inputs(2, x.shape[1]), "x": x}
+    gates.check(temporal_conv, inputs, backend="native", dtype=torch.float32)
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
-def test_other_memory_formats_and_crops_are_taken(backend):
-    inputs = make_inputs(2, 6, 5, 4, 4, 7)
-    for x in (inputs["x"].contiguous(), inputs["x"][:, :, 1:4, ::2, 1:], inputs["x"].mT):
-        case = {**inputs, "x": x}
-        gates.check(temporal_conv, case, backend=backend, dtype=torch.float32)
-
-
-@pytest.mark.parametrize("backend", ["native", "reference"])
-def test_channels_last_is_kept(backend):
-    inputs = make_inputs(2, 6, 5, 4, 4, 7, dtype=torch.float32)
+def test_channels_last_stays_channels_last(backend):
+    inputs = gates.cast(make_inputs(2), torch.float32, frozenset())
     y = temporal_conv(**inputs, backend=backend)
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_native_gradients_do_not_depend_on_the_threads():
-    inputs = make_inputs(1, 100, 3, 5, 20, 70, dtype=torch.float32)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = gates.run(temporal_conv, inputs, backend="native")
-    finally:
-        torch.set_num_threads(threads)
-    two = gates.run(temporal_conv, inputs, backend="native")
-    assert torch.equal(one["output"], two["output"])
-    assert torch.equal(one["grad of weight"], two["grad of weight"])
-
-
 def test_gradcheck():
-    inputs = [t.requires_grad_() for t in make_inputs(1, 2, 3, 2, 1, 3).values()]
-    assert torch.autograd.gradcheck(lambda *t: temporal_conv(*t, backend="native"), inputs)
+    inputs = make_inputs(1, 3, 3)
+    leaves = [tensor.requires_grad_() for tensor in inputs.values()]
+    assert torch.autograd.gradcheck(lambda *t: temporal_conv(*t, backend="native"), leaves)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_opcheck(bias):
-    inputs = make_inputs(1, 4, 3, 2, 2, 5, bias, dtype=torch.float32)
-    leaves = [None if t is None else t.requires_grad_() for t in inputs.values()]
-    temporal_conv(*leaves, backend="native")
-    torch.library.opcheck(torch.ops.unianimate.temporal_conv_native, leaves)
+def test_opcheck():
+    inputs = gates.cast(make_inputs(2), torch.float32, frozenset())
+    temporal_conv(**inputs, backend="native")
+    arguments = tuple(tensor.requires_grad_() for tensor in inputs.values())
+    torch.library.opcheck(torch.ops.unianimate.temporal_conv_native, arguments)
 
 
-def compiles(backend: str) -> None:
-    inputs = make_inputs(1, 4, 3, 2, 2, 5, dtype=torch.float32)
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiles_without_a_graph_break(backend):
+    inputs = gates.cast(make_inputs(2), torch.float32, frozenset())
     compiled = torch.compile(temporal_conv, fullgraph=True, backend=backend)
-    for of in ("native", "reference"):
-        got = gates.run(compiled, inputs, backend=of)
-        for name, value in gates.run(temporal_conv, inputs, backend=of).items():
-            torch.testing.assert_close(got[name], value)
+    torch.testing.assert_close(
+        compiled(**inputs, backend="native"), temporal_conv(**inputs, backend="reference")
+    )
 
 
-def test_compiles_without_a_graph_break():
-    compiles("aot_eager")
-
-
-@pytest.mark.slow
-def test_compiles_with_inductor():
-    compiles("inductor")
-
-
-def test_autocast_casts_everything():
-    inputs = make_inputs(1, 4, 3, 2, 2, 5, dtype=torch.float32)
+def test_autocast_casts_input_and_weights():
+    inputs = gates.cast(make_inputs(), torch.float32, frozenset())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert temporal_conv(**inputs).dtype == torch.bfloat16
 
 
-def test_equals_a_three_dimensional_convolution():
-    inputs = make_inputs(2, 6, 5, 3, 3, 7)
-    wanted = conv3d(*inputs.values(), padding=(1, 0, 0))
-    torch.testing.assert_close(temporal_conv(**inputs), wanted)
-
-
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("changes", "error", "message"),
     [
-        ({"x": torch.zeros(4, 3, 2, 2)}, ValueError, r"x must be \(B, C, F, H, W\)"),
-        ({"x": torch.zeros(1, 4, 0, 2, 2)}, ValueError, "x has an empty axis"),
-        ({"weight": torch.zeros(5, 4, 3, 3, 1)}, ValueError, "weight must have shape"),
-        ({"bias": torch.zeros(4)}, ValueError, "bias must have shape"),
-        ({"weight": torch.zeros(5, 4, 3, 1, 1).bfloat16()}, TypeError, "weight is torch.bfloat16"),
-        ({"backend": "triton"}, BackendError, "there is no backend 'triton'"),
+        ({"x": torch.zeros(2, 8, 3, 4)}, ValueError, r"x must be \(B, C, F, H, W\), got"),
+        ({"x": torch.zeros(2, 8, 0, 4, 4)}, ValueError, "x has an empty axis"),
+        ({"weight": torch.zeros(8, 8, 3, 1)}, ValueError, r"weight must be \(C_out, C, 3, 1, 1\)"),
+        ({"weight": torch.zeros(8, 7, 3, 1, 1)}, ValueError, r"must have shape \(8, 8, 3, 1, 1\)"),
+        ({"bias": torch.zeros(7)}, ValueError, r"bias must have shape \(8,\)"),
+        ({"bias": torch.zeros(8).double()}, TypeError, "bias is torch.float64 and x is"),
     ],
 )
-def test_bad_calls_are_refused(change, error, message):
-    inputs = make_inputs(1, 4, 3, 2, 2, 5, dtype=torch.float32)
+def test_bad_input_is_refused(changes, error, message):
+    inputs = gates.cast(make_inputs(), torch.float32, frozenset())
     with pytest.raises(error, match=message):
-        temporal_conv(**{**inputs, **change})
+        temporal_conv(**{**inputs, **changes})

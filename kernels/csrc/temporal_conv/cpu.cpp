@@ -1,93 +1,160 @@
-// The 3x1x1 convolution on the CPU: an implicit matrix product over three frames, in place.
-//
-// Forward, the rows of a frame are the rows of a register tile and the terms are the channels of a
-// neighbouring frame; the weight comes packed in panels. The gradient of x is the same with the
-// weight turned. For the gradient of the weight the channels are the rows and the locations the
-// terms; an item owns a block of the weight and goes over all locations, so that no two items add
-// to the same place.
+// 3x1x1 convolution on the CPU. A block of rows x one panel of output channels is accumulated in
+// registers over the three frames and all input channels; frames outside the clip are skipped.
+// The input gradient is the same convolution with other weights; the weight gradient is a product
+// over the rows, each item owning its part of the result.
 #include "api.h"
 
 #include "../parallel.h"
-#include "../products.h"
+#include "../simd.h"
 
 namespace {
 
-constexpr int64_t kLocations = 96;           // an item of the forward pass
-constexpr int64_t kBlockRows = 96;           // an item of the weight's gradient: channels of x,
-constexpr int64_t kBlockColumns = 128;       // and of y
-constexpr int64_t kRun = 128;                // locations that stay in cache meanwhile
+constexpr int kPanel = UA_TEMPORAL_CONV_PANEL;
+template <class A> constexpr int kVectors = kPanel / kLanes<A>;
+// as many rows as the accumulators leave registers for: 32 with AVX-512, 16 otherwise
+template <class A> constexpr int kRows = (UA_VECTOR_BYTES == 64 ? 24 : 8) / kVectors<A>;
+// rows a work item takes: their input stays in L2 while the panels of weights pass
+constexpr int64_t kRowsPerItem = 96;
 
-template <class Run> const char* with_arithmetic(const ua_temporal_conv* a, const Run& run) {
-    if (a->call.dtype == UA_BFLOAT16) return "the CPU code takes float32 and float64";
-    return with_dtype(a, [&](auto tag) { return run(Compute<decltype(tag)>{}); });
-}
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-template <class A> A* at(void* y, const ua_temporal_conv* a, int64_t b, int64_t f, int64_t s) {
-    return static_cast<A*>(y) + ((b * a->frames + f) * a->locations + s) * a->width;
-}
-template <class A> const A* at(const ua_array& x, int64_t b, int64_t f, int64_t s) {
-    return static_cast<const A*>(x.data) + b * x.stride[0] + f * x.stride[1] + s * x.stride[2];
-}
-
-template <class A>
-void forward_rows(const ua_temporal_conv* a, int64_t b, int64_t f, int64_t s, int64_t rows) {
-    for (int64_t first = 0; first < a->width; first += a->panel) {
-        A* out = at<A>(a->y, a, b, f, s) + first;
-        for (int64_t r = 0; r < rows; ++r) {
-            for (int64_t c = 0; c < a->panel; c += kLanes<A>) {
-                const A* bias = static_cast<const A*>(a->bias);
-                store(out + r * a->width + c, bias ? load(bias + first + c) : Vector<A>{});
+template <int Rows, class T>
+inline void forward_block(const ua_temporal_conv* a, const T* const* taps, int64_t row_stride,
+                          const Compute<T>* panel, const Compute<T>* bias, T* y, int64_t y_stride,
+                          int64_t columns) {
+    typedef Compute<T> A;
+    constexpr int V = kVectors<A>;
+    Vector<A> sum[Rows][V];
+    for (int r = 0; r < Rows; ++r) {
+        for (int v = 0; v < V; ++v) sum[r][v] = load(bias + v * kLanes<A>);
+    }
+    for (int w = 0; w < 3; ++w) {
+        const T* x = taps[w];
+        const A* weights = panel + w * a->in * kPanel;
+        if (x == nullptr) continue;
+        for (int64_t c = 0; c < a->in; ++c, weights += kPanel) {
+            Vector<A> b[V];
+            for (int v = 0; v < V; ++v) b[v] = load(weights + v * kLanes<A>);
+            for (int r = 0; r < Rows; ++r) {
+                Vector<A> value = broadcast(widen(x[r * row_stride + c]));
+                for (int v = 0; v < V; ++v) sum[r][v] += value * b[v];
             }
         }
-        for (int64_t tap = f > 0 ? 0 : 1; tap < 3 && f + tap - 1 < a->frames; ++tap) {
-            const A* weight = static_cast<const A*>(a->weight) +
-                              (first * 3 + tap * a->panel) * a->channels;
-            Coefficients<A> x{at<A>(a->x, b, f + tap - 1, s), a->x.stride[2], 1};
-            combine<true>(x, rows, weight, a->channels, a->panel, out, a->width, a->panel, [] {});
+    }
+    for (int r = 0; r < Rows; ++r) {
+        for (int v = 0; v < V; ++v) {
+            int64_t left = columns - v * kLanes<A>;
+            if (left > 0) store(y + r * y_stride + v * kLanes<A>, sum[r][v], int(smaller(left, kLanes<A>)));
         }
     }
 }
 
-template <class A>
-void weight_block(const ua_temporal_conv* a, int64_t tap, int64_t channel, int64_t column) {
-    int64_t rows = smaller(kBlockRows, a->channels - channel);
-    int64_t columns = smaller(kBlockColumns, a->width - column);
-    A* out = static_cast<A*>(a->weight) + (tap * a->channels + channel) * a->width + column;
-    for (int64_t b = 0; b < a->batch; ++b) {
-        for (int64_t f = tap == 0 ? 1 : 0; f < a->frames && f + tap - 1 < a->frames; ++f) {
-            for (int64_t s = 0; s < a->locations; s += kRun) {
-                Coefficients<A> x{at<A>(a->x, b, f + tap - 1, s) + channel, 1, a->x.stride[2]};
-                combine<true>(x, rows, at<A>(a->y, a, b, f, s) + column,
-                              smaller(kRun, a->locations - s), a->width, out, a->width, columns,
-                              [] {});
+template <class T> const char* forward(const ua_temporal_conv* a) {
+    typedef Compute<T> A;
+    const int64_t chunks = (a->space + kRowsPerItem - 1) / kRowsPerItem;
+    const int64_t panels = (a->out + kPanel - 1) / kPanel;
+    const int64_t* xs = a->x.stride;
+    const int64_t* ys = a->y.stride;
+    parallel_for(a->call.threads, a->batch * a->frames * chunks, [&](int64_t item) {
+        const int64_t chunk = item % chunks, frame = item / chunks % a->frames;
+        const int64_t batch = item / chunks / a->frames;
+        const int64_t end = smaller((chunk + 1) * kRowsPerItem, a->space);
+        const T* x = static_cast<const T*>(a->x.data) + batch * xs[0];
+        T* y = static_cast<T*>(a->y.data) + batch * ys[0] + frame * ys[1];
+        for (int64_t p = 0; p < panels; ++p) {
+            const A* panel = static_cast<const A*>(a->packed) + p * 3 * a->in * kPanel;
+            const A* bias = static_cast<const A*>(a->bias) + p * kPanel;
+            const int64_t columns = smaller(a->out - p * kPanel, kPanel);
+            for (int64_t s = chunk * kRowsPerItem; s < end;) {
+                const T* taps[3];
+                for (int w = 0; w < 3; ++w) {
+                    const int64_t f = frame + w - 1;
+                    taps[w] = f < 0 || f >= a->frames ? nullptr : x + f * xs[1] + s * xs[2];
+                }
+                T* to = y + s * ys[2] + p * kPanel;
+                if (end - s >= kRows<A>) {
+                    forward_block<kRows<A>>(a, taps, xs[2], panel, bias, to, ys[2], columns);
+                    s += kRows<A>;
+                } else {
+                    forward_block<1>(a, taps, xs[2], panel, bias, to, ys[2], columns);
+                    s += 1;
+                }
             }
         }
+    });
+    return nullptr;
+}
+
+// grad[o .. o+Rows, panel] += sum over the rows of y[row, o] * x[row, panel]
+template <int Rows, class T>
+inline void weight_block(const T* y, int64_t y_stride, const T* x, int64_t x_stride, int64_t rows,
+                         int64_t columns, Compute<T>* grad, int64_t grad_stride) {
+    typedef Compute<T> A;
+    constexpr int V = kVectors<A>;
+    Vector<A> sum[Rows][V];
+    for (int r = 0; r < Rows; ++r) {
+        for (int v = 0; v < V; ++v) sum[r][v] = load(grad + r * grad_stride + v * kLanes<A>);
     }
+    for (int64_t s = 0; s < rows; ++s) {
+        Vector<A> b[V];
+        for (int v = 0; v < V; ++v) {
+            int64_t left = columns - v * kLanes<A>;
+            b[v] = left > 0 ? load(x + s * x_stride + v * kLanes<A>, int(smaller(left, kLanes<A>)))
+                            : Vector<A>{};
+        }
+        for (int r = 0; r < Rows; ++r) {
+            Vector<A> value = broadcast(widen(y[s * y_stride + r]));
+            for (int v = 0; v < V; ++v) sum[r][v] += value * b[v];
+        }
+    }
+    for (int r = 0; r < Rows; ++r) {
+        for (int v = 0; v < V; ++v) store(grad + r * grad_stride + v * kLanes<A>, sum[r][v]);
+    }
+}
+
+template <class T> const char* backward(const ua_temporal_conv* a) {
+    typedef Compute<T> A;
+    const int64_t blocks = (a->out + kRows<A> - 1) / kRows<A>;
+    const int64_t panels = (a->in + kPanel - 1) / kPanel;
+    const int64_t* xs = a->x.stride;
+    const int64_t* ys = a->y.stride;
+    parallel_for(a->call.threads, 3 * blocks, [&](int64_t item) {
+        const int64_t w = item / blocks, o = item % blocks * kRows<A>;
+        A* grad = static_cast<A*>(a->grad) + (w * a->out + o) * panels * kPanel;
+        for (int64_t b = 0; b < a->batch; ++b) {
+            for (int64_t f = 0; f < a->frames; ++f) {
+                if (f + w - 1 < 0 || f + w - 1 >= a->frames) continue;
+                const T* x = static_cast<const T*>(a->x.data) + b * xs[0] + (f + w - 1) * xs[1];
+                const T* y = static_cast<const T*>(a->y.data) + b * ys[0] + f * ys[1] + o;
+                for (int64_t s = 0; s < a->space; s += kRowsPerItem) {
+                    const int64_t rows = smaller(kRowsPerItem, a->space - s);
+                    for (int64_t p = 0; p < panels; ++p) {
+                        const int64_t columns = smaller(a->in - p * kPanel, kPanel);
+                        const T* xp = x + s * xs[2] + p * kPanel;
+                        const T* yp = y + s * ys[2];
+                        if (a->out - o >= kRows<A>) {
+                            weight_block<kRows<A>>(yp, ys[2], xp, xs[2], rows, columns,
+                                                   grad + p * kPanel, panels * kPanel);
+                        } else {
+                            for (int64_t r = 0; r < a->out - o; ++r) {
+                                weight_block<1>(yp + r, ys[2], xp, xs[2], rows, columns,
+                                                grad + (r * panels + p) * kPanel, panels * kPanel);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+    return nullptr;
 }
 
 } // namespace
 
 UA_ENTRY(temporal_conv_forward)(const ua_temporal_conv* a) {
-    return with_arithmetic(a, [&](auto tag) -> const char* {
-        int64_t parts = (a->locations + kLocations - 1) / kLocations;
-        parallel_for(a->call.threads, a->batch * a->frames * parts, [&](int64_t item) {
-            int64_t s = item % parts * kLocations, frame = item / parts;
-            forward_rows<decltype(tag)>(a, frame / a->frames, frame % a->frames, s,
-                                        smaller(kLocations, a->locations - s));
-        });
-        return nullptr;
-    });
+    return with_dtype(a, [&](auto tag) { return forward<decltype(tag)>(a); });
 }
 
-UA_ENTRY(temporal_conv_weight_gradient)(const ua_temporal_conv* a) {
-    return with_arithmetic(a, [&](auto tag) -> const char* {
-        int64_t rows = (a->channels + kBlockRows - 1) / kBlockRows;
-        int64_t columns = (a->width + kBlockColumns - 1) / kBlockColumns;
-        parallel_for(a->call.threads, 3 * rows * columns, [&](int64_t item) {
-            weight_block<decltype(tag)>(a, item / (rows * columns),
-                                        item / columns % rows * kBlockRows,
-                                        item % columns * kBlockColumns);
-        });
-        return nullptr;
-    });
+UA_ENTRY(temporal_conv_backward)(const ua_temporal_conv* a) {
+    return with_dtype(a, [&](auto tag) { return backward<decltype(tag)>(a); });
 }

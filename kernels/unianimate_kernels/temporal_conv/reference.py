@@ -5,7 +5,6 @@ is also (B, C, F, H*W) channels-last, and cuDNN's 2-D kernels are the better one
 takes the 3-D form as it is, and faster.
 """
 
-import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv3d
 
@@ -15,8 +14,4 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.device.type == "cpu":
         return conv3d(x, weight, bias, padding=(1, 0, 0))
     y = conv2d(x.flatten(3), weight.squeeze(-1), bias, padding=(1, 0))
-    y = y.unflatten(3, x.shape[3:])
-    if x.is_contiguous(memory_format=torch.channels_last_3d):
-        # torch's kernels for small sizes and float64 lose the format, the others have it already
-        y = y.contiguous(memory_format=torch.channels_last_3d)
-    return y
+    return y.unflatten(3, x.shape[3:])
