@@ -24,6 +24,6 @@ struct ua_group_norm_silu {
     void *mean, *rstd;    // (batch, groups), accumulator type: written forward, read backward
     void *grad_weight, *grad_bias;
     void* grad_embedding; // (batch, channels) or NULL
-    void* sums;           // (batch, blocks, 2 or 3, padded) double: workspace
+    void* sums;           // (batch, blocks, 2 or 3, padded) double, CUDA uses float: workspace
     void* coefficients;   // (batch, 3 or 6, padded) accumulator type: workspace
 };

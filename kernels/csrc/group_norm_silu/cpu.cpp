@@ -80,7 +80,9 @@ void sum_together(Call a, int64_t n, int64_t r, Terms terms, double* into) {
         int lanes = least(kLanes<A>, channels - c);
         auto add = terms(Across<A>{c});
         Vector<A> sum[count] = {};
-        for (int i = 0; i < together; ++i) add(load(x[i] + c, lanes), load(grad[i] + c, lanes), sum);
+        for (int i = 0; i < together; ++i) {
+            add(load(x[i] + c, lanes), load(grad[i] + c, lanes), sum);
+        }
         for (int k = 0; k < count; ++k) accumulate(into + k * width + c, sum[k]);
     }
 }
@@ -124,7 +126,8 @@ void sum_plane(Call a, int64_t n, int64_t c, Terms terms) {
     }
 }
 
-template <class T, class Point> void write_rows(Call a, int64_t n, int64_t block, Point point) {
+template <class T, class Point>
+void write_rows(Call a, int64_t n, int64_t block, Point point) {
     typedef Compute<T> A;
     const int64_t channels = a->channels;
     const int64_t begin = block * a->block, end = least(begin + a->block, a->rows);
@@ -139,7 +142,8 @@ template <class T, class Point> void write_rows(Call a, int64_t n, int64_t block
     }
 }
 
-template <class T, class Point> void write_plane(Call a, int64_t n, int64_t c, Point point) {
+template <class T, class Point>
+void write_plane(Call a, int64_t n, int64_t c, Point point) {
     typedef Compute<T> A;
     const T* x = plane<T>(a->x, n, c);
     const T* grad = a->grad.data ? plane<T>(a->grad, n, c) : x;
@@ -162,7 +166,8 @@ void two_passes(Call a, const Prepare& prepare, Terms terms, const Fold& fold,
                          : sum_plane<T, count>(a, n, part, terms(n));
     };
     auto write = [&](int64_t n, int64_t part) {
-        a->channels_last ? write_rows<T>(a, n, part, point(n)) : write_plane<T>(a, n, part, point(n));
+        a->channels_last ? write_rows<T>(a, n, part, point(n))
+                         : write_plane<T>(a, n, part, point(n));
     };
     if (a->batch % threads == 0 || a->batch >= 4 * threads) {
         parallel_for(threads, a->batch, [&](int64_t n) {

@@ -67,8 +67,11 @@ def group_norm_silu(
         raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
     if activation not in ("silu", None):
         raise ValueError(f"{op}: activation must be 'silu' or None, got {activation!r}")
-    reason = layout.refusal(x)
-    match choose(op, x, backend, {"native": reason, "triton": reason}):
+    limits = {
+        "native": layout.refusal(x, planes=x.device.type == "cpu"),
+        "triton": layout.refusal(x, planes=False),
+    }
+    match choose(op, x, backend, limits):
         case "native":
             from .native import forward
         case "triton":

@@ -38,21 +38,21 @@ def axes(*tensors: Tensor) -> tuple[list[int], list[list[int]]]:
     return sizes, strides
 
 
-def refusal(*tensors: Tensor) -> str | None:
+def refusal(*tensors: Tensor, planes: bool = True) -> str | None:
     """Return why the kernels cannot read these tensors in place, or None.
 
-    The first tensor decides between rows and planes.
+    The first tensor decides between rows and planes; ``planes=False`` refuses planes.
     """
     sizes, strides = axes(*tensors)
     if is_rows(tensors[0]):
         if all(is_rows(tensor) for tensor in tensors) and len(sizes) <= _MAX_AXES:
             return None
-    elif all(own in ([], [1]) for own in strides):
+    elif planes and all(own in ([], [1]) for own in strides):
         return None
     return (
-        "it takes channels-last memory with at most three strided axes of locations, or "
-        f"contiguous memory, got shape {tuple(tensors[0].shape)} with strides "
-        f"{tuple(tensors[0].stride())}"
+        "it takes channels-last memory with at most three strided axes of locations"
+        f"{', or contiguous memory' if planes else ''}, got shape {tuple(tensors[0].shape)} "
+        f"with strides {tuple(tensors[0].stride())}"
     )
 
 

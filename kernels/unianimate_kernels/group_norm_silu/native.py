@@ -12,6 +12,7 @@ from . import layout
 # values of x that share one partial sum: large enough to make the sums cheap, small enough to
 # keep every thread busy and the block in the cache
 _BLOCK = 65536
+_MAX_BLOCKS = 128
 
 
 class _Arguments(Arguments):
@@ -45,7 +46,8 @@ def _describe(arguments: _Arguments, tensors: dict[str, Tensor]) -> None:
     if arguments.channels_last:
         sizes, strides = layout.row_axes(*tensors.values())
         arguments.inner[:] = sizes[1:]
-        arguments.block = max(4, _BLOCK // x.shape[1])
+        fewest = -(-arguments.rows // _MAX_BLOCKS)
+        arguments.block = max(fewest, _BLOCK // x.shape[1], 4)
         arguments.blocks = -(-arguments.rows // arguments.block)
     else:
         strides = [[tensor.stride(1), 0, 0] for tensor in tensors.values()]
