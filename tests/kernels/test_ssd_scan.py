@@ -1,4 +1,6 @@
 import itertools
+import sys
+import types
 
 import gates
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unianimate_kernels import BackendError, ssd_scan
+from unianimate_kernels.ssd_scan import peer
 
 DTYPES = (torch.float32, torch.bfloat16)
 PARAMETERS = frozenset({"A", "D", "dt_bias", "initial_state"})
@@ -293,6 +296,54 @@ def test_autocast_casts_activations_and_keeps_parameters():
         result = ssd_scan(**inputs, return_final_state=True)
     assert result.output.dtype == torch.bfloat16
     assert result.final_state.dtype == torch.float32
+
+
+@pytest.fixture
+def mamba_ssm(monkeypatch):
+    """Mamba-ssm's function over (batch, frames, heads, width), answered by our reference."""
+
+    def mamba_chunk_scan_combined(
+        *tensors, chunk_size, z, initial_states, return_final_states, **options
+    ):
+        x, dt, A, B, C = (t if t.dim() == 1 else t[:, :, None] for t in tensors)
+        output, state = ssd_scan(
+            *(x, dt, A, B, C),
+            z=None if z is None else z[:, :, None],
+            initial_state=None if initial_states is None else initial_states[:, None],
+            chunk_size=chunk_size,
+            return_final_state=return_final_states,
+            backend="reference",
+            **options,
+        )
+        return output[:, :, 0], state[:, 0]
+
+    module = types.ModuleType("mamba_ssm.ops.triton.ssd_combined")
+    module.mamba_chunk_scan_combined = mamba_chunk_scan_combined
+    for name in ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.triton"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_peer_is_given_its_own_layout(mamba_ssm, full):
+    inputs = make_inputs(5, batch=2, space=3, full=full)
+    want = ssd_scan(**inputs, reverse=full, return_final_state=True, backend="reference")
+    names = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias")
+    options = peer_options(reverse=full, initial_state=inputs.get("initial_state"))
+    got = peer.forward(*(inputs.get(name) for name in names), **options)
+    for mine, theirs in zip(want, got):
+        torch.testing.assert_close(theirs.to(mine.dtype), mine, rtol=1e-5, atol=1e-5)
+
+
+def peer_options(**changes):
+    options = {"dt_softplus": True, "reverse": False, "chunk_size": None, "initial_state": None}
+    return {**options, "return_final_state": True, **changes}
+
+
+def test_the_peer_refuses_a_chunk_it_cannot_take(mamba_ssm):
+    inputs = make_inputs(5, full=False)
+    with pytest.raises(BackendError, match="power of two"):
+        peer.forward(*inputs.values(), None, None, None, **peer_options(chunk_size=24))
 
 
 @pytest.mark.parametrize(

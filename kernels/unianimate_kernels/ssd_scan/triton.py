@@ -6,10 +6,10 @@ L[i, j] delta[j], between chunks a state. A clip of one chunk touches no state u
 or asked for. States lie in global memory and are walked in small tiles, which stay in L1 and L2:
 [N, P] in registers spills. Products are float32 by three passes of tensor cores ("tf32x3").
 
-Backward saves nothing in forward: a first kernel leaves the state before each chunk in a workspace,
-a second one walks the chunks backwards. dB and dC of a group are written a head at a time and
-summed by torch in a fixed order, and so are those of A, D and dt_bias over the locations. There
-are no atomics.
+Backward saves nothing in forward. One sweep finds the state before each chunk, another the gradient
+of the state behind each; then all chunks are independent. dB and dC of a group are written a head
+at a time and summed by torch in a fixed order, and so are those of A, D and dt_bias over the
+locations and chunks. There are no atomics.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ FRAMES = 32  # of a forward chunk; shorter clips take the least that tl.dot take
 CHANNELS = 64  # of a forward program
 STATES = 16
 BACKWARD_FRAMES = 16
-BACKWARD_CHANNELS = 16
+BACKWARD_CHANNELS = 32
 WARPS = 4
 
 
@@ -103,15 +103,17 @@ def _state(ptr, index, n, p, N, P):
 
 
 @triton.jit
-def _copy_state(from_ptr, to_ptr, index, p, N, P, CHANNELS: tl.constexpr, STATES: tl.constexpr):
-    """Copy one state, or write zeros where there is none."""
+def _copy_state(
+    from_ptr, to_ptr, offset, index, p, N, P, CHANNELS: tl.constexpr, STATES: tl.constexpr
+):
+    """Copy state ``index`` to ``offset + index``, or write zeros where there is none."""
     for first in tl.range(0, N, STATES):
         n = first + tl.arange(0, STATES)
         state = tl.zeros([STATES, CHANNELS], tl.float32)
         if from_ptr is not None:
             at, inside = _state(from_ptr, index, n, p, N, P)
             state = tl.load(at, mask=inside, other=0.0)
-        at, inside = _state(to_ptr, index, n, p, N, P)
+        at, inside = _state(to_ptr, offset + index, n, p, N, P)
         tl.store(at, state, mask=inside)
 
 
@@ -142,7 +144,7 @@ def forward_kernel(
     p = tl.program_id(0) % tiles * CHANNELS + tl.arange(0, CHANNELS)
     rate, skip = tl.load(A_ptr + h), _parameter(D_ptr, h)
     if state_ptr is not None:
-        _copy_state(initial_ptr, state_ptr, row, p, N, P, CHANNELS, STATES)
+        _copy_state(initial_ptr, state_ptr, 0, row, p, N, P, CHANNELS, STATES)
     for first in tl.range(0, F, T):
         t = first + tl.arange(0, T)
         delta = _step(_load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE), t, F, SOFTPLUS)
@@ -171,39 +173,6 @@ def forward_kernel(
 
 
 @triton.jit
-def entries_kernel(
-    x, dt, A_ptr, B, bias_ptr, initial_ptr, entries_ptr,
-    F, space, heads, shared, P, N,
-    REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
-):  # fmt: skip
-    """Write the state before each chunk into ``entries`` (chunks, B, S, H, P, N)."""
-    tiles = tl.cdiv(P, CHANNELS)
-    row = tl.program_id(0).to(tl.int64) // tiles
-    location, h = row // heads, row % heads
-    b, s, g = location // space, location % space, h // shared
-    p = tl.program_id(0) % tiles * CHANNELS + tl.arange(0, CHANNELS)
-    rate = tl.load(A_ptr + h)
-    _copy_state(initial_ptr, entries_ptr, row, p, N, P, CHANNELS, STATES)
-    index, rows = row, tl.num_programs(0) // tiles
-    for first in tl.range(0, F - T, T):
-        t = first + tl.arange(0, T)
-        delta = _step(_load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE), t, F, SOFTPLUS)
-        _, _, to_end = _decays(delta * rate, T)
-        xs = _load(x, b, s, h, t, p, F, P, REVERSE)
-        whole = tl.exp(tl.sum(delta * rate, axis=0))
-        tl.debug_barrier()
-        for first_state in tl.range(0, N, STATES):
-            n = first_state + tl.arange(0, STATES)
-            Bs = _load(B, b, s, g, t, n, F, N, REVERSE) * (to_end * delta)[:, None]
-            at, inside = _state(entries_ptr, index, n, p, N, P)
-            state = tl.load(at, mask=inside, other=0.0) * whole + _dot(tl.trans(Bs), xs)
-            at, inside = _state(entries_ptr, index + rows, n, p, N, P)
-            tl.store(at, state, mask=inside)
-        index += rows
-
-
-@triton.jit
 def _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE: tl.constexpr):
     """Read the gradient of the ungated output [frames, channels]."""
     dy = _load(grad, b, s, h, t, p, F, P, REVERSE)
@@ -213,130 +182,162 @@ def _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE: tl.constexpr):
 
 
 @triton.jit
+def sweep_kernel(
+    x, dt, A_ptr, B, z, bias_ptr, start_ptr, states_ptr,
+    F, space, heads, shared, P, N, steps,
+    REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr, ADJOINT: tl.constexpr,
+    T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
+):  # fmt: skip
+    """Write states (chunks + 1, B, S, H, P, N): number c stands before chunk c.
+
+    They begin with ``start`` at 0 and take ``steps`` chunks; for ADJOINT these are gradients, begin
+    at the last and go back, ``x`` being the gradient of the output and ``B`` being C.
+    """
+    tiles = tl.cdiv(P, CHANNELS)
+    rows = tl.num_programs(0).to(tl.int64) // tiles
+    row = tl.program_id(0).to(tl.int64) // tiles
+    location, h = row // heads, row % heads
+    b, s, g = location // space, location % space, h // shared
+    p = tl.program_id(0) % tiles * CHANNELS + tl.arange(0, CHANNELS)
+    rate = tl.load(A_ptr + h)
+    chunks = tl.cdiv(F, T)
+    offset = chunks * rows if ADJOINT else rows * 0
+    _copy_state(start_ptr, states_ptr, offset, row, p, N, P, CHANNELS, STATES)
+    for step in tl.range(0, steps):
+        t = (chunks - 1 - step if ADJOINT else step) * T + tl.arange(0, T)
+        delta = _step(_load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE), t, F, SOFTPLUS)
+        _, from_start, to_end = _decays(delta * rate, T)
+        weight = from_start if ADJOINT else to_end * delta
+        xs = _load_gradient(x, z, b, s, h, t, p, F, P, REVERSE)
+        whole = tl.exp(tl.sum(delta * rate, axis=0))
+        after = offset - rows if ADJOINT else offset + rows
+        # tiles of the state may be read by other threads than wrote them
+        tl.debug_barrier()
+        for first_state in tl.range(0, N, STATES):
+            n = first_state + tl.arange(0, STATES)
+            weighted = _load(B, b, s, g, t, n, F, N, REVERSE) * weight[:, None]
+            at, inside = _state(states_ptr, offset + row, n, p, N, P)
+            state = tl.load(at, mask=inside, other=0.0) * whole + _dot(tl.trans(weighted), xs)
+            at, inside = _state(states_ptr, after + row, n, p, N, P)
+            tl.store(at, state, mask=inside)
+        offset = after
+
+
+@triton.jit
 def backward_kernel(
-    x, dt, A_ptr, B, C, D_ptr, z, bias_ptr, entries_ptr, grad, grad_final_ptr,
-    dx_ptr, ddt_ptr, dB_ptr, dC_ptr, dz_ptr, dA_ptr, dD_ptr, dbias_ptr, dstate_ptr,
+    x, dt, A_ptr, B, C, D_ptr, z, bias_ptr, entries_ptr, exits_ptr, grad,
+    dx_ptr, ddt_ptr, dB_ptr, dC_ptr, dz_ptr, dA_ptr, dD_ptr, dbias_ptr,
     F, space, heads, shared, P, N,
     REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
     T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
 ):  # fmt: skip
-    """Compute all gradients of head ``pid % heads`` of location ``pid // heads``.
+    """Compute the gradients of one chunk of one head of one location; chunks vary fastest.
 
-    dB and dC are (B, F, S, H, N), a head's own share. ``entries`` is None where a single chunk
-    begins with no state; ``dstate`` (B, S, H, P, N), where the gradient of the state lies from
-    chunk to chunk and at the end, is None where moreover no gradient of the final state comes in.
+    dB and dC are (B, F, S, H, N), a head's own share; dA, dD and dbias (chunks, B, S, H).
+    ``entries`` holds the state before every chunk, ``exits`` the gradient of the state behind it;
+    either is None where all of it is zero.
     """
-    pid = tl.program_id(0).to(tl.int64)
-    location, h = pid // heads, pid % heads
+    chunks = tl.cdiv(F, T)
+    row, c = tl.program_id(0).to(tl.int64) // chunks, tl.program_id(0) % chunks
+    location, h = row // heads, row % heads
     b, s, g = location // space, location % space, h // shared
     i = tl.arange(0, T)
+    t = c * T + i
+    index = c * (tl.num_programs(0).to(tl.int64) // chunks) + row
     rate, skip = tl.load(A_ptr + h), _parameter(D_ptr, h)
-    if dstate_ptr is not None:
-        for first_channel in tl.range(0, P, CHANNELS):
-            p = first_channel + tl.arange(0, CHANNELS)
-            _copy_state(grad_final_ptr, dstate_ptr, pid, p, N, P, CHANNELS, STATES)
-    dA, dD, dbias = 0.0, 0.0, 0.0
-    chunks = tl.cdiv(F, T)
-    for back in tl.range(0, chunks):
-        c = chunks - 1 - back
-        t = c * T + i
-        rows = _rows(b, s, h, t, F, space, heads, REVERSE)
-        index = c.to(tl.int64) * tl.num_programs(0) + pid
-        raw = _load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE)
-        delta = _step(raw, t, F, SOFTPLUS)
-        L, from_start, to_end = _decays(delta * rate, T)
-        whole = tl.exp(tl.sum(delta * rate, axis=0))
-        G = tl.zeros([T, T], tl.float32)
-        for first_state in tl.range(0, N, STATES):
-            n = first_state + tl.arange(0, STATES)
-            Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
-            G += _dot(Cs, tl.trans(_load(B, b, s, g, t, n, F, N, REVERSE)))
-        W = G * L * delta[None, :]
-        dW = tl.zeros([T, T], tl.float32)
-        # tiles of states may be read by other threads than wrote them
-        tl.debug_barrier()
-        for first_channel in tl.range(0, P, CHANNELS):
-            p = first_channel + tl.arange(0, CHANNELS)
-            xs = _load(x, b, s, h, t, p, F, P, REVERSE)
-            dy = _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE)
-            dW += _dot(dy, tl.trans(xs))
-            dD += tl.sum(tl.sum(dy * xs, axis=1), axis=0)
-            dxs = _dot(tl.trans(W), dy) + skip * dy
-            if dstate_ptr is not None:
+    rows = _rows(b, s, h, t, F, space, heads, REVERSE)
+    raw = _load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE)
+    delta = _step(raw, t, F, SOFTPLUS)
+    L, from_start, to_end = _decays(delta * rate, T)
+    G = tl.zeros([T, T], tl.float32)
+    for first_state in tl.range(0, N, STATES):
+        n = first_state + tl.arange(0, STATES)
+        Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
+        G += _dot(Cs, tl.trans(_load(B, b, s, g, t, n, F, N, REVERSE)))
+    W = G * L * delta[None, :]
+    dW, dD = tl.zeros([T, T], tl.float32), 0.0
+    for first_channel in tl.range(0, P, CHANNELS):
+        p = first_channel + tl.arange(0, CHANNELS)
+        xs = _load(x, b, s, h, t, p, F, P, REVERSE)
+        dy = _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE)
+        dW += _dot(dy, tl.trans(xs))
+        dD += tl.sum(tl.sum(dy * xs, axis=1), axis=0)
+        dxs = _dot(tl.trans(W), dy) + skip * dy
+        if exits_ptr is not None:
+            for first_state in tl.range(0, N, STATES):
+                n = first_state + tl.arange(0, STATES)
+                Bs = _load(B, b, s, g, t, n, F, N, REVERSE) * (to_end * delta)[:, None]
+                at, inside = _state(exits_ptr, index, n, p, N, P)
+                dxs += _dot(Bs, tl.load(at, mask=inside, other=0.0))
+        _store(dx_ptr, rows, t, p, F, P, dxs)
+        if z is not None:
+            y = _dot(W, xs) + skip * xs
+            if entries_ptr is not None:
                 for first_state in tl.range(0, N, STATES):
                     n = first_state + tl.arange(0, STATES)
-                    Bs = _load(B, b, s, g, t, n, F, N, REVERSE) * (to_end * delta)[:, None]
-                    at, inside = _state(dstate_ptr, pid, n, p, N, P)
-                    dxs += _dot(Bs, tl.load(at, mask=inside, other=0.0))
-            _store(dx_ptr, rows, t, p, F, P, dxs)
-            if z is not None:
-                y = _dot(W, xs) + skip * xs
+                    Cs = _load(C, b, s, g, t, n, F, N, REVERSE) * from_start[:, None]
+                    at, inside = _state(entries_ptr, index, n, p, N, P)
+                    y += _dot(Cs, tl.load(at, mask=inside, other=0.0))
+            slope = silu_gradient(_load(z, b, s, h, t, p, F, P, REVERSE))
+            slope *= _load(grad, b, s, h, t, p, F, P, REVERSE)
+            _store(dz_ptr, rows, t, p, F, P, slope * y)
+
+    dW *= L
+    pairs = dW * G
+    ddelta = tl.sum(pairs, axis=0)
+    # the decay of frame f is in the pairs i >= f > j
+    pairs = tl.cumsum(pairs * delta[None, :], axis=0, reverse=True)
+    dlog = tl.sum(tl.where(i[:, None] > i[None, :], pairs, 0.0), axis=1)
+    dG = dW * delta[None, :]
+    put, got, through = tl.zeros([T], tl.float32), tl.zeros([T], tl.float32), 0.0
+    for first_state in tl.range(0, N, STATES):
+        n = first_state + tl.arange(0, STATES)
+        Bs = _load(B, b, s, g, t, n, F, N, REVERSE)
+        Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
+        dBs, dCs = _dot(tl.trans(dG), Cs), _dot(dG, Bs)
+        if exits_ptr is not None:
+            # what the chunk's frames put in the state behind it
+            of_put = tl.zeros([T, STATES], tl.float32)
+            for first_channel in tl.range(0, P, CHANNELS):
+                p = first_channel + tl.arange(0, CHANNELS)
+                at, inside = _state(exits_ptr, index, n, p, N, P)
+                dstate = tl.load(at, mask=inside, other=0.0)
+                xs = _load(x, b, s, h, t, p, F, P, REVERSE)
+                of_put += _dot(xs, tl.trans(dstate))
                 if entries_ptr is not None:
-                    for first_state in tl.range(0, N, STATES):
-                        n = first_state + tl.arange(0, STATES)
-                        Cs = _load(C, b, s, g, t, n, F, N, REVERSE) * from_start[:, None]
-                        at, inside = _state(entries_ptr, index, n, p, N, P)
-                        y += _dot(Cs, tl.load(at, mask=inside, other=0.0))
-                slope = silu_gradient(_load(z, b, s, h, t, p, F, P, REVERSE))
-                slope *= _load(grad, b, s, h, t, p, F, P, REVERSE)
-                _store(dz_ptr, rows, t, p, F, P, slope * y)
-
-        dW *= L
-        pairs = dW * G
-        ddelta = tl.sum(pairs, axis=0)
-        # the decay of frame f is in the pairs i >= f > j
-        pairs = tl.cumsum(pairs * delta[None, :], axis=0, reverse=True)
-        dlog = tl.sum(tl.where(i[:, None] > i[None, :], pairs, 0.0), axis=1)
-        dG = dW * delta[None, :]
-        put, got = tl.zeros([T], tl.float32), tl.zeros([T], tl.float32)
-        for first_state in tl.range(0, N, STATES):
-            n = first_state + tl.arange(0, STATES)
-            Bs = _load(B, b, s, g, t, n, F, N, REVERSE)
-            Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
-            dBs, dCs = _dot(tl.trans(dG), Cs), _dot(dG, Bs)
-            if dstate_ptr is not None:
-                of_put = tl.zeros([T, STATES], tl.float32)
-                of_got = tl.zeros([T, STATES], tl.float32)
-                for first_channel in tl.range(0, P, CHANNELS):
-                    p = first_channel + tl.arange(0, CHANNELS)
-                    # what the chunk's frames put in the state behind it
-                    xs = _load(x, b, s, h, t, p, F, P, REVERSE)
-                    at, inside = _state(dstate_ptr, pid, n, p, N, P)
-                    dstate = tl.load(at, mask=inside, other=0.0)
-                    of_put += _dot(xs, tl.trans(dstate))
-                    if entries_ptr is not None:
-                        # what the state before the chunk gave its outputs and the state behind it
-                        dy = _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE)
-                        entry_at, _ = _state(entries_ptr, index, n, p, N, P)
-                        entry = tl.load(entry_at, mask=inside, other=0.0)
-                        of_got += _dot(dy, tl.trans(entry))
-                        dlog += whole * tl.sum(tl.sum(dstate * entry, axis=1), axis=0)
-                        update = _dot(tl.trans(Cs * from_start[:, None]), dy)
-                        tl.store(at, whole * dstate + update, mask=inside)
-                of_put *= to_end[:, None]
-                of_got *= from_start[:, None]
-                dBs += of_put * delta[:, None]
-                dCs += of_got
-                put += tl.sum(of_put * Bs, axis=1)
-                got += tl.sum(of_got * Cs, axis=1)
-            _store(dB_ptr, rows, t, n, F, N, dBs)
-            _store(dC_ptr, rows, t, n, F, N, dCs)
-        ddelta += put
-        dlog += tl.sum(tl.where(i[:, None] > i[None, :], (put * delta)[None, :], 0.0), axis=1)
-        dlog += tl.sum(tl.where(i[:, None] >= i[None, :], got[:, None], 0.0), axis=0)
-
-        dA += tl.sum(delta * dlog, axis=0)
-        draw = ddelta + rate * dlog
-        if SOFTPLUS:
-            draw = draw * sigmoid(raw)
-        draw = tl.where(t < F, draw, 0.0)
-        dbias += tl.sum(draw, axis=0)
-        tl.store(ddt_ptr + rows, draw.to(ddt_ptr.dtype.element_ty), mask=t < F)
-    tl.store(dA_ptr + pid, dA)
+                    at, inside = _state(entries_ptr, index, n, p, N, P)
+                    entry = tl.load(at, mask=inside, other=0.0)
+                    through += tl.sum(tl.sum(dstate * entry, axis=1), axis=0)
+            of_put *= to_end[:, None]
+            dBs += of_put * delta[:, None]
+            put += tl.sum(of_put * Bs, axis=1)
+        if entries_ptr is not None:
+            # what the state before the chunk gave its outputs
+            of_got = tl.zeros([T, STATES], tl.float32)
+            for first_channel in tl.range(0, P, CHANNELS):
+                p = first_channel + tl.arange(0, CHANNELS)
+                at, inside = _state(entries_ptr, index, n, p, N, P)
+                dy = _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE)
+                of_got += _dot(dy, tl.trans(tl.load(at, mask=inside, other=0.0)))
+            of_got *= from_start[:, None]
+            dCs += of_got
+            got += tl.sum(of_got * Cs, axis=1)
+        _store(dB_ptr, rows, t, n, F, N, dBs)
+        _store(dC_ptr, rows, t, n, F, N, dCs)
+    ddelta += put
+    dlog += tl.exp(tl.sum(delta * rate, axis=0)) * through
+    dlog += tl.sum(tl.where(i[:, None] > i[None, :], (put * delta)[None, :], 0.0), axis=1)
+    dlog += tl.sum(tl.where(i[:, None] >= i[None, :], got[:, None], 0.0), axis=0)
+    draw = ddelta + rate * dlog
+    if SOFTPLUS:
+        draw = draw * sigmoid(raw)
+    draw = tl.where(t < F, draw, 0.0)
+    tl.store(ddt_ptr + rows, draw.to(ddt_ptr.dtype.element_ty), mask=t < F)
+    tl.store(dA_ptr + index, tl.sum(delta * dlog, axis=0))
     if dD_ptr is not None:
-        tl.store(dD_ptr + pid, dD)
+        tl.store(dD_ptr + index, dD)
     if dbias_ptr is not None:
-        tl.store(dbias_ptr + pid, dbias)
+        tl.store(dbias_ptr + index, tl.sum(draw, axis=0))
 
 
 def _array(tensor: Tensor | None) -> tuple[Any, ...] | None:
@@ -418,37 +419,49 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, frames, space, heads, width = x.shape
     groups, d_state = B.shape[3:]
-    programs, chunks = batch * space * heads, triton.cdiv(frames, BACKWARD_FRAMES)
+    chunks = triton.cdiv(frames, BACKWARD_FRAMES)
     found = empty_gradients(x, dt, B, D, z, dt_bias, initial_state)
     shares = A.new_empty(2, batch, frames, space, heads, d_state)
+    partial = A.new_empty(3, chunks * batch * space, heads)  # of A, D and dt_bias
     A, D, dt_bias, initial_state, grad_state = _dense(A, D, dt_bias, initial_state, grad_state)  # type: ignore[assignment]
+    grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     options = {"REVERSE": reverse, "SOFTPLUS": dt_softplus, "num_warps": WARPS, "num_stages": 1}
-    entries = dstate = None
-    if chunks > 1 or initial_state is not None:
-        entries = A.new_empty(chunks, batch, space, heads, width, d_state)
+
+    def sweep(
+        x: Tensor, B: Tensor, z: Tensor | None, start: Tensor | None, steps: int, adjoint: bool
+    ) -> Tensor:
+        states = A.new_empty(chunks + 1, batch, space, heads, width, d_state)
         tiles, _, constants = _forward_tiles(x, None)
         launch(
-            *(entries_kernel, programs * tiles, x),
-            *(_array(x), _array(dt), A, _array(B), dt_bias, initial_state, entries),
-            *_sizes(x, B),
-            **{**constants, **options, "T": BACKWARD_FRAMES},
+            *(sweep_kernel, batch * space * heads * tiles, x),
+            *(_array(x), _array(dt), A, _array(B), _array(z), dt_bias, start, states),
+            *(*_sizes(x, B), steps),
+            **{**constants, **options, "T": BACKWARD_FRAMES, "ADJOINT": adjoint},
         )
-    if initial_state is not None:
-        dstate = found.initial_state
-    elif chunks > 1 or grad_state is not None:
-        dstate = A.new_empty(batch, space, heads, width, d_state)
+        return states
+
+    entered = chunks > 1 or initial_state is not None
+    entries = exits = None
+    if entered:
+        entries = sweep(x, B, None, initial_state, chunks - 1, adjoint=False)
+    if entered or grad_state is not None:
+        steps = chunks if initial_state is not None else chunks - 1
+        exits = sweep(grad, C, z, grad_state, steps, adjoint=True)
+        if initial_state is not None:
+            found = found._replace(initial_state=exits[0].clone())
     launch(
-        *(backward_kernel, programs, x),
+        *(backward_kernel, batch * space * heads * chunks, x),
         *(_array(x), _array(dt), A, _array(B), _array(C), D, _array(z), dt_bias, entries),
-        *(_array(grad if grad.stride(-1) == 1 else grad.contiguous()), grad_state),
-        *(found.x, found.dt, *shares, found.z if z is not None else None, found.A),
-        *(None if D is None else found.D, None if dt_bias is None else found.dt_bias, dstate),
+        *(None if exits is None else exits[1:], _array(grad)),
+        *(found.x, found.dt, *shares, found.z if z is not None else None, partial[0]),
+        *(None if D is None else partial[1], None if dt_bias is None else partial[2]),
         *_sizes(x, B),
         T=BACKWARD_FRAMES,
         CHANNELS=BACKWARD_CHANNELS,
         STATES=STATES,
         **options,
     )
+    found = found._replace(A=partial[0], D=partial[1], dt_bias=partial[2])
     dB, dC = (share.unflatten(3, (groups, heads // groups)).sum(4).to(x.dtype) for share in shares)
     return tuple(summed(found._replace(B=dB, C=dC)))  # type: ignore[return-value]
 
