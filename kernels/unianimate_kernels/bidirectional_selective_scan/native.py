@@ -1,25 +1,24 @@
 """Both directions of the selective scan in one kernel (csrc/bidirectional_selective_scan)."""
 
 import ctypes
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, pointer
+from ..selective_scan._autograd import dense_last, empty_like
 from ..selective_scan.native import (
     Gradients,
     Inputs,
     Sizes,
-    absent_to_none,
     contiguous,
-    dense_last,
-    empty_like,
     gradients,
     inputs,
     run,
     sizes,
 )
+from ._autograd import register
 from .reference import Dynamics
 
 
@@ -123,27 +122,7 @@ def _backward(
     return grads  # type: ignore[return-value]
 
 
-@_forward.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@_backward.register_fake
-def _(grad_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    *tensors, _ = inputs
-    return empty_like(tensors[0], *tensors)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.dt_softplus = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _gradients(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-    return (*absent_to_none(_backward(grad_out, *ctx.saved_tensors, ctx.dt_softplus)), None)
-
-
-_forward.register_autograd(_gradients, setup_context=_setup_context)
+register(_forward, _backward)
 
 
 def forward(onward: Dynamics, backward: Dynamics, z: Tensor | None, dt_softplus: bool) -> Tensor:

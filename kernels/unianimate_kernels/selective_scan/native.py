@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, call, pointer
+from ._autograd import dense_last, empty_like, empty_outputs, register
 from .reference import accumulator
 
 
@@ -94,30 +95,6 @@ def contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def dense_last(grad: Tensor) -> Tensor:
-    """Copy a gradient whose last axis is strided, such as the expanded one of ``sum()``."""
-    return grad if grad.stride(-1) == 1 or grad.shape[-1] == 1 else grad.contiguous()
-
-
-def empty_like(like: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-    """Allocate a contiguous gradient for each tensor, an empty one where there is none."""
-    return tuple(
-        like.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
-        for tensor in tensors
-    )
-
-
-def absent_to_none(grads: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-    """Turn the empty gradients of absent arguments into None for autograd."""
-    return tuple(grad if grad.numel() else None for grad in grads)
-
-
-def _outputs(x: Tensor, B: Tensor, return_final_state: bool) -> tuple[Tensor, Tensor]:
-    batch, _, space, width = x.shape
-    shape = (batch, space, width, B.shape[-1]) if return_final_state else (0,)
-    return x.new_empty(x.shape), x.new_empty(shape, dtype=accumulator(x))
-
-
 @torch.library.custom_op("unianimate::selective_scan_native", mutates_args=())
 def _forward(
     x: Tensor,
@@ -133,7 +110,7 @@ def _forward(
     reverse: bool,
     return_final_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    out, final_state = _outputs(x, B, return_final_state)
+    out, final_state = empty_outputs(x, B, return_final_state)
     parameters = tuple(map(contiguous, (A, D, dt_bias, initial_state)))
     arguments = _Arguments(
         sizes=sizes(x, A, B, dt_softplus),
@@ -188,60 +165,7 @@ def _backward(
     return grads  # type: ignore[return-value]
 
 
-@_forward.register_fake
-def _(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    initial_state: Tensor | None,
-    dt_softplus: bool,
-    reverse: bool,
-    return_final_state: bool,
-) -> tuple[Tensor, Tensor]:
-    return _outputs(x, B, return_final_state)
-
-
-@_backward.register_fake
-def _(
-    grad_out: Tensor,
-    grad_final_state: Tensor | None,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    initial_state: Tensor | None,
-    dt_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, ...]:
-    return empty_like(x, x, dt, A, B, C, D, z, dt_bias, initial_state)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.dt_softplus, ctx.reverse, ctx.return_final_state = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _gradients(ctx: Any, grad_out: Tensor, grad_final_state: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _backward(
-        grad_out,
-        grad_final_state if ctx.return_final_state else None,
-        *ctx.saved_tensors,
-        ctx.dt_softplus,
-        ctx.reverse,
-    )
-    return (*absent_to_none(grads), None, None, None)
-
-
-_forward.register_autograd(_gradients, setup_context=_setup_context)
+register(_forward, _backward)
 
 
 def forward(

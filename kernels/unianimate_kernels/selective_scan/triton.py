@@ -89,10 +89,7 @@ def _decays(step, rates, N: tl.constexpr, GEOMETRIC: tl.constexpr):
     last = first
     decays = (first,)
     for n in tl.static_range(1, N):
-        if GEOMETRIC:
-            last = last * first
-        else:
-            last = tl.exp(step * rates[n])
+        last = last * first if GEOMETRIC else tl.exp(step * rates[n])
         decays = decays + (last,)
     return decays
 
