@@ -118,7 +118,7 @@ class _Board:
 
         height, width = self.canvas.shape[:2]
         light = np.ones((height, width), dtype=np.float32)
-        for cells, strength in ((3, 0.09), (10, 0.04), (40, 0.045)):
+        for cells, strength in ((3, 0.08), (12, 0.018), (64, 0.03)):
             grid = self.rng.normal(0, strength, (cells + 1, cells)).astype(np.float32)
             light += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
         lit = self.canvas * light[..., None]
@@ -187,7 +187,7 @@ def _plant(board: _Board, x: float, ground: float) -> None:
         middle = root + 0.55 * (tip - root)
         blade = np.stack([root, middle + side, tip, middle - side])
         board.fill(blade, shade(leaf, rng.uniform(0.75, 1.2)))
-    pot = random_colour(rng, (0.3, 0.7), (0.4, 0.8))
+    pot = random_colour(rng, (0.2, 0.6), (0.35, 0.75))
     corners = [(-0.06, -0.11), (0.06, -0.11), (0.045, 0.0), (-0.045, 0.0)]
     board.fill([(x + dx, ground + dy) for dx, dy in corners], pot)
 

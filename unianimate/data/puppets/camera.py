@@ -81,8 +81,8 @@ class Camera:
     def sample(cls, rng: np.random.Generator) -> "Camera":
         """Draw a camera that keeps the person in the picture."""
         return cls(
-            stature=float(rng.uniform(0.62, 0.74)),
-            place=np.array([rng.uniform(-0.03, 0.03), rng.uniform(0.41, 0.44)]),
+            stature=float(rng.uniform(0.66, 0.78)),
+            place=np.array([rng.uniform(-0.03, 0.03), rng.uniform(0.425, 0.45)]),
             look_down=float(rng.uniform(0.1, 0.22)),
             drift=rng.uniform(0.2, 1, 4) * np.array([0.012, 0.008, 0.018, 0.012]),
             rate=rng.uniform(0.08, 0.25, 4),

@@ -11,24 +11,25 @@ Array = NDArray[np.float64]
 SHADE = 0.74
 
 
-def dress_tube(tube: Tube, cloth: Cloth, rows: float) -> list[Shape]:
+def dress_tube(tube: Tube, cloth: Cloth, rows: float, columns: int) -> list[Shape]:
     """Return a garment: its shade, its lit part, and its pattern.
 
     Args:
         tube: what wears it.
         cloth: colour and pattern.
         rows: how many times the pattern repeats down the tube.
+        columns: how many times it repeats around it.
     """
     shapes = [
         Shape(tube.outline(), shade(cloth.colour, SHADE)),
         Shape(tube.outline(right=0.62), cloth.colour),
     ]
-    return shapes + ink(tube, cloth, rows)
+    return shapes + ink(tube, cloth, rows, columns)
 
 
-def ink(tube: Tube, cloth: Cloth, rows: float) -> list[Shape]:
+def ink(tube: Tube, cloth: Cloth, rows: float, columns: int) -> list[Shape]:
     """Return the pattern alone, darker in the shade; nothing on plain cloth."""
-    polygons = _polygons(cloth, max(2, round(rows)))
+    polygons = _polygons(cloth, max(2, round(rows)), columns)
     if not len(polygons):
         return []
     points, seen, dark = tube.wrap(polygons)
@@ -38,18 +39,17 @@ def ink(tube: Tube, cloth: Cloth, rows: float) -> list[Shape]:
     ]
 
 
-def _polygons(cloth: Cloth, rows: int) -> Array:
+def _polygons(cloth: Cloth, rows: int, columns: int) -> Array:
     match cloth.pattern:
         case "stripes":
             return _cells(8, rows, 1.02, 0.5)
         case "pinstripes":
-            return _lines(3 * cloth.repeats)
+            return _lines(2 * columns)
         case "dots":
-            return _dots(2 * cloth.repeats, rows)
+            return _dots(columns, rows)
         case "checks":
-            cells = _cells(4 * cloth.repeats // 2 * 2, 2 * rows, 1.0, 1.0)
-            columns = 4 * cloth.repeats // 2 * 2
-            row, column = np.divmod(np.arange(len(cells)), columns)
+            cells = _cells(2 * columns, 2 * rows, 1.0, 1.0)
+            row, column = np.divmod(np.arange(len(cells)), 2 * columns)
             return cells[(row + column) % 2 == 0]
         case "emblem":
             return _star()

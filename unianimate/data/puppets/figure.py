@@ -1,6 +1,6 @@
 """From a skeleton to painted parts: limbs, clothes, hands, and the order they hide each other."""
 
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ Array = NDArray[np.float64]
 # an arm is behind the trunk when it is further back than this, in heights of the body
 _BEHIND = -0.035
 _PATTERN_ROW = 0.05  # a pattern repeats about so often, in heights of the body
+# how far the end of a sleeve bulges, in half widths
+_HEM = 0.25
+# where the light comes from, in the picture
+_LIGHT = np.array([-0.8, -0.6])
 _PALM = (1, 2, 5, 9, 13, 17)
 
 
@@ -37,6 +41,15 @@ def figure_parts(who: Identity, skeleton: Skeleton, view: View) -> list[Part]:
     ]
 
 
+def cast_shadow(skeleton: Skeleton, view: View) -> Array:
+    """Return the shadows of the feet on the ground: (F, 2, 16, 2) in pixels."""
+    feet = (skeleton.heels + skeleton.toes) / 2
+    feet[..., 1] = 0
+    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    rim = np.stack([0.1 * np.cos(turn) + 0.015, 0 * turn, 0.1 * np.sin(turn)], axis=-1)
+    return view.project(feet[:, :, None] + rim)
+
+
 class _Painter:
     """One person's skeleton in pixels, and the brushes."""
 
@@ -50,28 +63,27 @@ class _Painter:
         who, s = self.who, self.skeleton
         shoulder, elbow, wrist = s.shoulders[:, side], s.elbows[:, side], s.wrists[:, side]
         r = [0.0285 * self.girth, 0.0225 * self.girth, 0.0165 * self.girth]
-        shoulder_seen = shoulder + 0.01 * s.chest[:, 1]
-        upper = self._bone(shoulder_seen, elbow, r[0], r[1], who.skin)
-        lower = self._bone(elbow, wrist, r[1], r[2], who.skin)
+        top = shoulder + 0.01 * s.chest[:, 1]
         ease = 0.006
+        upper: list[Shape] = []
+        if who.sleeve <= 1:
+            upper += self._bone(top, elbow, r[0], r[1], who.skin)
         if who.sleeve > 0:
             share = min(1.0, who.sleeve)
-            end = shoulder_seen + share * (elbow - shoulder_seen)
-            at_end = r[0] + share * (r[1] - r[0])
-            upper += self._sleeve(
-                shoulder_seen, end, r[0] + ease, at_end + ease, who.top, share * who.body.upper_arm
-            )
+            end, at_end = top + share * (elbow - top), r[0] + share * (r[1] - r[0])
+            reach, tip = share * who.body.upper_arm, 1.0 if who.sleeve > 1 else _HEM
+            upper += self._sleeve(top, end, r[0] + ease, at_end + ease, who.top, reach, tip)
         hand = self._hand(side)
         if who.sleeve > 1:
-            end = elbow + 0.96 * (wrist - elbow)
-            lower += self._sleeve(elbow, end, r[1] + ease, r[2] + ease, who.top, who.body.forearm)
-            shapes = hand + lower
+            cuff, reach = elbow + 0.96 * (wrist - elbow), who.body.forearm
+            lower = self._sleeve(elbow, cuff, r[1] + ease, r[2] + ease, who.top, reach)
+            lower = hand + lower
         else:
-            shapes = lower + hand
+            lower = self._bone(elbow, wrist, r[1], r[2], who.skin) + hand
         back = s.neck[:, 2]
         return [
             Part(self._layer((shoulder[:, 2] + elbow[:, 2]) / 2 - back), upper),
-            Part(self._layer((elbow[:, 2] + 2 * wrist[:, 2]) / 3 - back), shapes),
+            Part(self._layer((elbow[:, 2] + 2 * wrist[:, 2]) / 3 - back), lower),
         ]
 
     def _layer(self, z: Array) -> Array:
@@ -79,17 +91,23 @@ class _Painter:
 
     def _hand(self, side: int) -> list[Shape]:
         points = self.project(self.skeleton.hands[:, side])
+        # without the bones that lie in the palm
         fingers = points[:, 1:].reshape(-1, 5, 4, 2)
         width = max(1, round(0.0165 * self.girth * self.unit))
         wrist = np.broadcast_to(points[:, :1], (len(points), 1, 2))
         palm = np.concatenate([wrist, points[:, _PALM]], axis=1)[:, None]
-        dark = shade(self.who.skin, 0.86)
-        # the last three bones of each finger; the first lies in the palm
+        skin = self.who.skin
+        shapes = [
+            Shape(palm, skin),
+            Shape(fingers, skin, line=max(1, width - (width > 2))),
+        ]
+        if width < 3:
+            return shapes
+        dark = shade(skin, 0.86)
         return [
             Shape(palm, dark, line=width),
             Shape(fingers, dark, line=width + (width > 3)),
-            Shape(palm, self.who.skin),
-            Shape(fingers, self.who.skin, line=max(1, width - (width > 2))),
+            *shapes,
         ]
 
     def leg(self, side: int) -> Part:
@@ -99,19 +117,20 @@ class _Painter:
         r = [0.052 * self.girth, 0.035 * self.girth, 0.0225 * self.girth]
         shapes = self._bone(s.heels[:, side], s.toes[:, side], 0.021, 0.0175, who.shoe)
         shapes = self._bone(ankle, s.heels[:, side], 0.02, 0.02, who.shoe) + shapes
-        shin = self._bone(knee, ankle, r[1], r[2], who.skin)
-        thigh = self._bone(hip, knee, r[0], r[1], who.skin)
         ease = 0.006
+        thigh: list[Shape] = []
+        if who.leg <= 1:
+            thigh += self._bone(hip, knee, r[0], r[1], who.skin)
         if who.leg > 0:
             share = min(1.0, who.leg)
             end, at_end = hip + share * (knee - hip), r[0] + share * (r[1] - r[0])
-            thigh += self._sleeve(
-                hip, end, r[0] + ease, at_end + ease, who.bottom, share * who.body.thigh
-            )
+            reach, tip = share * who.body.thigh, 1.0 if who.leg > 1 else _HEM
+            thigh += self._sleeve(hip, end, r[0] + ease, at_end + ease, who.bottom, reach, tip)
         if who.leg > 1:
-            shin += self._sleeve(
-                knee, ankle, r[1] + ease, r[2] + 2 * ease, who.bottom, who.body.shin
-            )
+            cuff = r[2] + 2 * ease
+            shin = self._sleeve(knee, ankle, r[1] + ease, cuff, who.bottom, who.body.shin)
+        else:
+            shin = self._bone(knee, ankle, r[1], r[2], who.skin)
         depth = (hip[:, 2] + knee[:, 2] + ankle[:, 2]) / 3
         return Part(-5 + np.clip(depth, -0.9, 0.9), shapes + shin + thigh)
 
@@ -119,19 +138,14 @@ class _Painter:
         """Return hips, skirt and top."""
         who, s = self.who, self.skeleton
         still = np.zeros(len(s.root))
-        hips = self._bone(
-            s.hips[:, LEFT],
-            s.hips[:, RIGHT],
-            0.055 * self.girth,
-            0.055 * self.girth,
-            who.bottom.colour,
-        )
+        hips = dress_tube(self._pelvis(), who.bottom, 0.1 / _PATTERN_ROW, who.bottom.repeats)
         parts = [Part(still - 4, hips)]
         if who.skirt:
-            skirt = dress_tube(self._skirt(), who.bottom, (who.skirt + 0.06) / _PATTERN_ROW)
+            rows = (who.skirt + 0.06) / _PATTERN_ROW
+            skirt = dress_tube(self._skirt(), who.bottom, rows, who.bottom.repeats)
             parts.append(Part(still - 3, skirt))
         rows = who.body.torso / _PATTERN_ROW
-        return [*parts, Part(still, dress_tube(self._torso(), who.top, rows))]
+        return [*parts, Part(still, dress_tube(self._torso(), who.top, rows, who.top.repeats))]
 
     def _torso(self) -> Tube:
         body, s, g = self.who.body, self.skeleton, self.girth
@@ -150,6 +164,18 @@ class _Painter:
         )
         return self._tube(s.neck, s.root, sections)
 
+    def _pelvis(self) -> Tube:
+        hip, g = self.who.body.hip, self.girth
+        sections = np.array(
+            [
+                (0.8, hip + 0.032 * g, 0.058 * g),
+                (1.0, hip + 0.047 * g, 0.066 * g),
+                (1.12, hip + 0.048 * g, 0.066 * g),
+                (1.2, 0.8 * hip + 0.02 * g, 0.045 * g),
+            ]
+        )
+        return self._tube(self.skeleton.neck, self.skeleton.root, sections)
+
     def _skirt(self) -> Tube:
         who, s, g = self.who, self.skeleton, self.girth
         share = min(0.95, who.skirt / who.body.thigh)
@@ -163,7 +189,7 @@ class _Painter:
         tube = self._tube(waist, hem, sections)
         half = tube.half.copy()
         half[:, -1] = self.scale * np.sqrt((spread + 0.062 * g) ** 2 + 0.07**2)
-        return Tube(tube.centres, half, tube.right, tube.yaw)
+        return replace(tube, half=half)
 
     def _tube(self, top: Array, end: Array, sections: Array) -> Tube:
         """Return a tube from ``top`` to ``end``; sections (L, 3): place, half width, half depth."""
@@ -176,32 +202,64 @@ class _Painter:
         cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
         half = np.sqrt((wide * cos) ** 2 + (deep * sin) ** 2)
         right = np.stack([down[:, 1], -down[:, 0]], axis=-1)
-        return Tube(centres, self.scale[:, None] * half, right, yaw)
+        return Tube(centres, self.scale[:, None] * half, right, yaw, _unit(place))
 
     def _bone(
-        self, first: Array, second: Array, radius: float, end: float, colour: Colour
+        self,
+        first: Array,
+        second: Array,
+        radius: float,
+        end: float,
+        colour: Colour,
+        tip: float = 1.0,
     ) -> list[Shape]:
-        """Return a capsule, shaded on the right and below."""
+        """Return a capsule, shaded on the side that is away from the light."""
         ends = self.project(np.stack([first, second], axis=1))
-        sized = partial(np.multiply, self.scale)
-        light = -0.2 * np.array([0.8, 0.6])
-        lit = [ends[:, i] + sized(r)[:, None] * light for i, r in enumerate((radius, end))]
-        return [
-            Shape(capsule(ends[:, 0], ends[:, 1], sized(radius), sized(end)), shade(colour, SHADE)),
-            Shape(capsule(*lit, sized(0.74 * radius), sized(0.74 * end)), colour),
+        radii = self.scale[:, None] * np.array([radius, end])
+        along, across = _directions(ends)
+        # aside only: joints then meet without a dark ring
+        aside = 0.24 * np.sum(_LIGHT * across, axis=-1, keepdims=True) * across
+        reach = 0.2 * along
+        lit = [
+            ends[:, i] + radii[:, i, None] * (aside + step)
+            for i, step in enumerate((-reach, tip * reach))
         ]
+        outline = capsule(ends[:, 0], ends[:, 1], radii[:, 0], radii[:, 1], tip)
+        inner = capsule(lit[0], lit[1], 0.8 * radii[:, 0], 0.8 * radii[:, 1], tip)
+        return [Shape(outline, shade(colour, SHADE)), Shape(inner, colour)]
 
     def _sleeve(
-        self, first: Array, second: Array, radius: float, end: float, cloth: Cloth, reach: float
+        self,
+        first: Array,
+        second: Array,
+        radius: float,
+        end: float,
+        cloth: Cloth,
+        reach: float,
+        tip: float = _HEM,
     ) -> list[Shape]:
-        """Return a covered part of a limb of this length, with its pattern."""
-        shapes = self._bone(first, second, radius, end, cloth.colour)
+        """Return a covered part of a limb of length ``reach``, with its pattern."""
+        shapes = self._bone(first, second, radius, end, cloth.colour, tip)
         if cloth.pattern == "emblem":
             return shapes
         ends = self.project(np.stack([first, second], axis=1))
-        axis = ends[:, 1] - ends[:, 0]
-        length = np.sqrt((axis**2).sum(axis=-1, keepdims=True))
-        right = np.stack([axis[:, 1], -axis[:, 0]], axis=-1) / np.maximum(length, 1e-6)
-        half = self.scale[:, None] * np.array([radius, end])
-        tube = Tube(ends, half, right, self.skeleton.chest_yaw)
-        return shapes + ink(tube, cloth, reach / _PATTERN_ROW)
+        along, across = _directions(ends)
+        half = self.scale[:, None] * np.array([0.75 * radius, radius, end, 0.97 * end])
+        top = ends[:, 0] - 0.75 * half[:, 1, None] * along
+        hem = ends[:, 1] + 0.2 * half[:, 2, None] * along
+        centres = np.stack([top, ends[:, 0], ends[:, 1], hem], axis=1)
+        place = _unit(np.array([-0.75 * radius, 0, reach, reach + 0.2 * end]))
+        tube = Tube(centres, half, -across, self.skeleton.chest_yaw, place)
+        return shapes + ink(tube, cloth, reach / _PATTERN_ROW + 1, cloth.repeats // 2)
+
+
+def _unit(place: Array) -> Array:
+    return (place - place[0]) / (place[-1] - place[0])
+
+
+def _directions(ends: Array) -> tuple[Array, Array]:
+    """Return unit vectors (F, 2) along and across a bone (F, 2, 2)."""
+    axis = ends[:, 1] - ends[:, 0]
+    angle = np.arctan2(axis[:, 1], axis[:, 0])
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([cos, sin], axis=-1), np.stack([-sin, cos], axis=-1)

@@ -72,7 +72,7 @@ class _HeadPainter:
         top = self.head.centre + 0.35 * self.head.size * self.head.down
         ends = self.project(np.stack([top, base], axis=1))
         radius = 0.44 * self.size
-        bone = capsule(ends[:, 0], ends[:, 1], radius, radius * 1.05)
+        bone = capsule(ends[:, 0], ends[:, 1], radius, 0.92 * radius)
         return [Shape(bone, shade(self.who.skin, SHADE + 0.06))]
 
     def skull(self) -> list[Shape]:
@@ -89,6 +89,8 @@ class _HeadPainter:
         if who.hair in _EARS_SHOWN:
             shapes += self._ears()
         if who.cap is not None:
+            band = tuple(height + 0.1 for height in _CAP_LINE)
+            shapes += self._hair(band, _VOLUME[who.hair] * 0.5 + 0.09, shade(who.cap, 0.7))[:1]
             shapes += self._hair(_CAP_LINE, _VOLUME[who.hair] * 0.5 + 0.09, who.cap)
         return shapes
 
@@ -155,7 +157,9 @@ class _HeadPainter:
         half = self.size[:, None] * np.array([0.9, 0.98, 0.95, 0.8])
         down = self._down()[:, 0]
         right = np.stack([down[:, 1], -down[:, 0]], axis=-1)
-        return [Shape(Tube(centres, half, right, self.head.yaw).outline(), dark)]
+        return [
+            Shape(Tube(centres, half, right, self.head.yaw, np.linspace(0, 1, 4)).outline(), dark)
+        ]
 
     def _face(self) -> list[Shape]:
         who, skin = self.who, self.who.skin

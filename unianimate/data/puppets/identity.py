@@ -72,7 +72,7 @@ class Proportions:
 
 @dataclass(frozen=True)
 class Cloth:
-    """A cloth: its colour, the pattern on it, and how many times the pattern repeats."""
+    """A cloth: its colour, the pattern on it, and how many times the pattern repeats around the body."""
 
     colour: Colour
     pattern: PatternKind
@@ -92,7 +92,7 @@ class Cloth:
             colour=_hsv(hue, saturation, value),
             pattern=kind,
             ink=_hsv((hue + rng.uniform(0.3, 0.7)) % 1, rng.uniform(0.1, 0.8), other),
-            repeats=int(rng.integers(4, 8)),
+            repeats=int(rng.integers(8, 15)),
         )
 
 

@@ -10,6 +10,7 @@ Array = NDArray[np.float64]
 Kind = Literal["dance", "walk", "wave", "turn"]
 
 KINDS: tuple[Kind, ...] = ("dance", "walk", "wave", "turn")
+_SHARES = (0.4, 0.2, 0.2, 0.2)
 LEFT, RIGHT = 0, 1
 _KEYS = 12
 
@@ -111,7 +112,7 @@ class Motion:
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Motion":
         """Draw a motion."""
-        kind = KINDS[rng.integers(len(KINDS))]
+        kind = KINDS[rng.choice(len(KINDS), p=_SHARES)]
         pacing = float(rng.uniform(0.1, 0.16)) if rng.uniform() < 0.6 else 0.0
         return cls(
             kind=kind,
@@ -143,7 +144,7 @@ class Motion:
 
     def _walking(self, base: Angles, seconds: Array, cycle: Array) -> Angles:
         if not self.pacing:
-            return _marching(base, cycle, 0.3)
+            return _marching(base, cycle, 0.42)
         # to and fro: the place is a sine, the way walked its length, so that the feet hold
         speed = 0.34 * self.rate
         way = seconds * speed / self.pacing + self.phase

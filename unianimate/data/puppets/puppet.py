@@ -11,16 +11,19 @@ from unianimate.pose.sequence import MISSING, PoseSequence
 
 from .background import Background, see
 from .camera import Camera, View
-from .figure import figure_parts
+from .figure import cast_shadow, figure_parts
 from .identity import Identity
 from .landmarks import body_points, face_points
 from .motion import Motion, standing
+from .shapes import Shape
 from .skeleton import Skeleton, build_skeleton
 
 Video = NDArray[np.uint8]
 
 # what is drawn from a seed; the seed is (held out, this, index)
 _IDENTITY, _BACKGROUND, _CAMERA, _MOTION = range(4)
+
+_SHADOW = (20, 18, 24)
 
 
 class Puppet:
@@ -136,10 +139,12 @@ class Puppet:
     def _paint(self, skeleton: Skeleton, view: View, height: int, width: int) -> Video:
         scenery = self._painted(height, width)
         parts = figure_parts(self.identity, skeleton, view)
+        shadow = Shape(cast_shadow(skeleton, view), _SHADOW)
         order = np.argsort(np.stack([part.depth for part in parts], axis=1), axis=1, kind="stable")
         video = np.empty((len(order), height, width, 3), dtype=np.uint8)
         for frame, nearer in enumerate(order):
             see(scenery, view, frame, video[frame])
+            shadow.dim(video[frame], frame, 0.35)
             for part in nearer:
                 for shape in parts[part].shapes:
                     shape.paint(video[frame], frame)
