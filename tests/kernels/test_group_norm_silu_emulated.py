@@ -1,7 +1,5 @@
 """The CUDA code of group_norm_silu, run on the CPU: threads are fibers, see cuda_emulation."""
 
-import importlib
-
 import cuda_emulation
 import gates
 import pytest
@@ -10,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unianimate_kernels import group_norm_silu
+from unianimate_kernels.group_norm_silu import layout
 
 pytestmark = pytest.mark.skipif(
     cuda_emulation.skip_reason() is not None, reason=str(cuda_emulation.skip_reason())
 )
 
-NATIVE = importlib.import_module("unianimate_kernels.group_norm_silu.native")
 DTYPES = cuda_emulation.DTYPES
 
 
@@ -55,8 +53,7 @@ def test_cuda_meets_the_gate(shape, num_groups, activation, dtype):
 
 
 def test_many_blocks_are_combined(monkeypatch):
-    monkeypatch.setattr(NATIVE, "_BLOCK", 100)
-    monkeypatch.setattr(NATIVE, "_MAX_BLOCKS", 40)
+    monkeypatch.setattr(layout, "_BLOCK", 100)
     check(make_x(2, 66, 17, 5), 6, torch.float32)
 
 

@@ -9,6 +9,11 @@ from torch import Tensor
 
 _MAX_AXES = 3
 
+# values of x that share one partial sum: large enough to make the sums cheap, small enough to
+# keep every thread busy and the block in the cache; and the most blocks of an item
+_BLOCK = 65536
+_MAX_BLOCKS = 128
+
 
 def is_rows(x: Tensor) -> bool:
     """Say whether the channels are dense; a single channel is a plane."""
@@ -61,6 +66,13 @@ def row_axes(*tensors: Tensor) -> tuple[list[int], list[list[int]]]:
     sizes, strides = axes(*tensors)
     missing = _MAX_AXES - len(sizes)
     return [1] * missing + sizes, [[0] * missing + own for own in strides]
+
+
+def blocks(x: Tensor) -> tuple[int, int]:
+    """Return how many rows of x share a partial sum, and how many such blocks an item has."""
+    rows = x.numel() // (x.shape[0] * x.shape[1])
+    block = max(-(-rows // _MAX_BLOCKS), _BLOCK // x.shape[1], 4)
+    return block, -(-rows // block)
 
 
 def empty(x: Tensor) -> Tensor:

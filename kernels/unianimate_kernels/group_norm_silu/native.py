@@ -7,12 +7,9 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, call, pointer
+from ..selective_scan.reference import accumulator
 from . import layout
-
-# values of x that share one partial sum: large enough to make the sums cheap, small enough to
-# keep every thread busy and the block in the cache
-_BLOCK = 65536
-_MAX_BLOCKS = 128
+from ._autograd import empty_gradients, empty_statistics, register
 
 
 class _Arguments(Arguments):
@@ -31,10 +28,6 @@ class _Arguments(Arguments):
     ]
 
 
-def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def _describe(arguments: _Arguments, tensors: dict[str, Tensor]) -> None:
     """Fill in shapes, strides and the blocks for x and the tensors that are read beside it."""
     x = tensors["x"]
@@ -46,9 +39,7 @@ def _describe(arguments: _Arguments, tensors: dict[str, Tensor]) -> None:
     if arguments.channels_last:
         sizes, strides = layout.row_axes(*tensors.values())
         arguments.inner[:] = sizes[1:]
-        fewest = -(-arguments.rows // _MAX_BLOCKS)
-        arguments.block = max(fewest, _BLOCK // x.shape[1], 4)
-        arguments.blocks = -(-arguments.rows // arguments.block)
+        arguments.block, arguments.blocks = layout.blocks(x)
     else:
         strides = [[tensor.stride(1), 0, 0] for tensor in tensors.values()]
     for (name, tensor), own in zip(tensors.items(), strides):
@@ -56,12 +47,17 @@ def _describe(arguments: _Arguments, tensors: dict[str, Tensor]) -> None:
         setattr(arguments, name, Array(tensor.data_ptr(), offsets))
 
 
-def _workspaces(arguments: _Arguments, x: Tensor, sums: int, values: int) -> tuple[Tensor, Tensor]:
-    shape = (arguments.batch, arguments.blocks, sums, arguments.padded)
-    partial = x.new_empty(shape, dtype=torch.float64)
-    table = x.new_empty(arguments.batch, values, arguments.padded, dtype=_accumulator(x))
+def _call(entry: str, tensors: dict[str, Tensor], sums: int, values: int, **fields: Any) -> None:
+    """Call the library on tensors like x, with workspaces of so many values a channel."""
+    x = tensors["x"]
+    pointers = {k: pointer(v) if isinstance(v, Tensor) else v for k, v in fields.items()}
+    arguments = _Arguments(**pointers)
+    _describe(arguments, tensors)
+    batch, blocks, padded = arguments.batch, arguments.blocks, arguments.padded
+    partial = x.new_empty(batch, blocks, sums, padded, dtype=torch.float64)
+    table = x.new_empty(batch, values, padded, dtype=accumulator(x))
     arguments.sums, arguments.coefficients = partial.data_ptr(), table.data_ptr()
-    return partial, table
+    call(entry, arguments, x)
 
 
 @torch.library.custom_op("unianimate::group_norm_silu_native", mutates_args=())
@@ -74,25 +70,19 @@ def _forward(
     embedding: Tensor | None,
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    weight, bias = weight.contiguous(), bias.contiguous()
-    embedding = None if embedding is None else embedding.contiguous()
     out = layout.empty(x)
-    mean = x.new_empty(x.shape[0], num_groups, dtype=_accumulator(x))
-    rstd = torch.empty_like(mean)
-    arguments = _Arguments(
+    mean, rstd = empty_statistics(x, num_groups)
+    _call(
+        *("group_norm_silu_forward", {"x": x, "out": out}, 2, 3),
         groups=num_groups,
         silu=silu,
         eps=eps,
-        weight=pointer(weight),
-        bias=pointer(bias),
-        embedding=pointer(embedding),
-        mean=pointer(mean),
-        rstd=pointer(rstd),
+        weight=weight.contiguous(),
+        bias=bias.contiguous(),
+        embedding=None if embedding is None else embedding.contiguous(),
+        mean=mean,
+        rstd=rstd,
     )
-    _describe(arguments, {"x": x, "out": out})
-    workspaces = _workspaces(arguments, x, 2, 3)
-    call("group_norm_silu_forward", arguments, x)
-    del workspaces
     return out, mean, rstd
 
 
@@ -107,80 +97,25 @@ def _backward(
     rstd: Tensor,
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    weight, bias = weight.contiguous(), bias.contiguous()
-    embedding = None if embedding is None else embedding.contiguous()
-    out = layout.empty(x)
-    if layout.refusal(x, grad) is not None:
-        grad = layout.empty(x).copy_(grad)
-    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-    grad_embedding = x.new_empty(0) if embedding is None else torch.empty_like(embedding)
-    arguments = _Arguments(
+    gradients = empty_gradients(x, weight, embedding)
+    out, grad_weight, grad_bias, grad_embedding = gradients
+    _call(
+        *("group_norm_silu_backward", {"x": x, "grad": grad, "out": out}, 3, 6),
         groups=mean.shape[1],
         silu=silu,
-        weight=pointer(weight),
-        bias=pointer(bias),
-        embedding=pointer(embedding),
-        mean=pointer(mean),
-        rstd=pointer(rstd),
-        grad_weight=pointer(grad_weight),
-        grad_bias=pointer(grad_bias),
-        grad_embedding=pointer(grad_embedding),
+        weight=weight.contiguous(),
+        bias=bias.contiguous(),
+        embedding=None if embedding is None else embedding.contiguous(),
+        mean=mean,
+        rstd=rstd,
+        grad_weight=grad_weight,
+        grad_bias=grad_bias,
+        grad_embedding=grad_embedding,
     )
-    _describe(arguments, {"x": x, "grad": grad, "out": out})
-    workspaces = _workspaces(arguments, x, 3, 6)
-    call("group_norm_silu_backward", arguments, x)
-    del workspaces
-    return out, grad_weight, grad_bias, grad_embedding
+    return gradients
 
 
-@_forward.register_fake
-def _(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    embedding: Tensor | None,
-    silu: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    mean = x.new_empty(x.shape[0], num_groups, dtype=_accumulator(x))
-    return layout.empty(x), mean, torch.empty_like(mean)
-
-
-@_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    embedding: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    silu: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad_embedding = x.new_empty(0) if embedding is None else x.new_empty(embedding.shape)
-    parameters = x.new_empty(weight.shape), x.new_empty(bias.shape)
-    return layout.empty(x), *parameters, grad_embedding
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, _, weight, bias, _, embedding, silu = inputs
-    _, mean, rstd = output
-    ctx.save_for_backward(x, weight, bias, embedding, mean, rstd)
-    ctx.silu = silu
-
-
-def _gradients(
-    ctx: Any, grad: Tensor, grad_mean: Tensor, grad_rstd: Tensor
-) -> tuple[Tensor | None, ...]:
-    # mean and rstd leave no further than this file: they have no gradient of their own
-    saved = ctx.saved_tensors  # asked for once, as gradient checkpointing wants it
-    embedding = saved[3]
-    x, weight, bias, shift = _backward(grad, *saved, ctx.silu)
-    return x, None, weight, bias, None, None if embedding is None else shift, None
-
-
-_forward.register_autograd(_gradients, setup_context=_setup_context)
+register(_forward, _backward, planes=True)
 
 
 def forward(
