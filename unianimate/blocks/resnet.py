@@ -14,6 +14,21 @@ def zero_init(module: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
+class TemporalConv(nn.Conv3d):
+    """A convolution over three frames at every location, by the op `temporal_conv`.
+
+    Args:
+        dim: channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, (3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, F, H, W) for (B, C, F, H, W)."""
+        return temporal_conv(x, self.weight, self.bias)
+
+
 class TemporalConvBlock(nn.Module):
     """Four stages of GroupNorm over the clip, SiLU and a convolution over three frames.
 
@@ -30,9 +45,7 @@ class TemporalConvBlock(nn.Module):
         super().__init__()
         self.dim, self.dropout = dim, dropout
         self.norms = nn.ModuleList(GroupNorm(dim) for _ in range(4))
-        self.convs = nn.ModuleList(
-            nn.Conv3d(dim, dim, (3, 1, 1), padding=(1, 0, 0)) for _ in range(4)
-        )
+        self.convs = nn.ModuleList(TemporalConv(dim) for _ in range(4))
         zero_init(self.convs[-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +55,7 @@ class TemporalConvBlock(nn.Module):
             h = norm(h)
             if stage > 0:
                 h = dropout(h, self.dropout, self.training)
-            h = temporal_conv(h, conv.weight, conv.bias)
+            h = conv(h)
         return x + h
 
     def extra_repr(self) -> str:

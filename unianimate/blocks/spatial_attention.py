@@ -20,8 +20,8 @@ class TokenAttention(HeadProjections):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return (N, L, dim)."""
-        projected = self.project(x, x if context is None else context)
-        y = scaled_dot_product_attention(*(t.transpose(1, 2) for t in projected))
+        q, k, v = self.project(x, x if context is None else context)
+        y = scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.to_out(y.transpose(1, 2).flatten(2))
 
 

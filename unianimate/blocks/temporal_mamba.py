@@ -144,7 +144,7 @@ class TemporalMamba(nn.Module):
         A, D, dt_bias = self.scan(v)
         if self.dt_down is not None:
             step = self.dt_proj(self.dt_down(value))
-            own: dict[str, Tensor] = {}
+            own: dict[str, Any] = {}
         else:
             step = self.dt_proj(dt)
             A_r, D_r, dt_bias_r = self.scan_reverse(v)

@@ -23,7 +23,14 @@ from unianimate.models.unet3d.conditions import (
     check_latent_size,
 )
 from unianimate.models.unet3d.config import UNet3DConfig
-from unianimate.models.unet3d.levels import Middle, build_down, build_up, temporal_mixer
+from unianimate.models.unet3d.levels import (
+    DownLevel,
+    Middle,
+    UpLevel,
+    build_down,
+    build_up,
+    temporal_mixer,
+)
 
 # a weight of a temporal mixer; the condition encoders' adapters are none
 _MIXER = re.compile(r"(init_temporal|middle\.temporal|(down|up)\.\d+\.blocks\.\d+\.temporal)\.")
@@ -114,7 +121,7 @@ class UNet3D(nn.Module):
         config, size = self.config, tuple(latent_size)
         check_latent_size(size, len(config.levels))
         pixels = (8 * size[0], 8 * size[1])
-        given = {
+        given: dict[str, tuple[Tensor | None, tuple[int | str, ...]]] = {
             "text_embeds": (text_embeds, ("L", config.context_dim)),
             "image_embeds": (image_embeds, (self._image_tokens_in, config.context_dim)),
             "pose": (pose, (3, num_frames, *pixels)),
@@ -188,6 +195,7 @@ class UNet3D(nn.Module):
             x = self._run(self.init_temporal, x)
         skips = [x]
         for level in self.down:
+            assert isinstance(level, DownLevel)
             for block in level.blocks:
                 x = self._run(block, x, emb, context)
                 skips.append(x)
@@ -196,6 +204,7 @@ class UNet3D(nn.Module):
                 skips.append(x)
         x = self._run(self.middle, x, emb, context)
         for level in self.up:
+            assert isinstance(level, UpLevel)
             for block in level.blocks:
                 x = self._run(block, concatenate_channels(x, skips.pop()), emb, context)
             if level.upsample is not None:
