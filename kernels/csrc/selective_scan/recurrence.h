@@ -8,6 +8,7 @@ namespace {
 constexpr int64_t kBlock = 128; // channels of a block; scratch rows are this long
 
 inline Vector<float> exp2(Vector<float> x) {
+    x = clamp(x, -125.0f, 127.0f);
     const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
     Vector<float> shifted = x + shift;
     Vector<float> r = x - (shifted - shift);
@@ -19,11 +20,8 @@ inline Vector<float> exp2(Vector<float> x) {
     p = p * r + 0.240226477f;
     p = p * r + 0.693147182f;
     p = p * r + 1.0f;
-    // the integer stands in the low bits of `shifted`; clamped, it is added to the exponent
-    Int32s n = (Int32s)shifted, low = 0x4b400000 - 125 - Int32s{}, high = low + 252;
-    n = n < low ? low : n;
-    n = n > high ? high : n;
-    return (Vector<float>)((Int32s)p + (n << 23));
+    // the integer, the low bits of shifted, joins the exponent of p
+    return (Vector<float>)((Int32s)p + ((Int32s)shifted << 23));
 }
 __attribute__((noinline)) Vector<double> exp2(Vector<double> x) {
     for (int i = 0; i < kLanes<double>; ++i) x[i] = ::exp2(x[i]);
@@ -81,8 +79,6 @@ template <class A, int K, Decay kDecay, bool kReplay> void sweep(const Strip<A>&
     Vector<A> h[K];
     for (int n = 0; n < K; ++n) {
         h[n] = load(s.state + n * V);
-        // exp2 clamps a NaN rate away, so it enters here
-        h[n] += A(0) * load(kDecay == kGeometric ? s.rates : s.rates + n * V);
         if (kReplay) store(s.states + n * V, h[n]);
     }
     for (int64_t i = 0; i < s.frames; ++i) {
