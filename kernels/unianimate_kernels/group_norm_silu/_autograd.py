@@ -48,10 +48,11 @@ def register(forward: CustomOpDef, backward: CustomOpDef, *, planes: bool) -> No
 
     # mean and rstd leave no further than `forward` below the op: they have no gradient
     def gradients(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        x, embedding = ctx.saved_tensors[0], ctx.saved_tensors[3]
+        saved = ctx.saved_tensors  # once: gradient checkpointing unpacks them at every access
+        x, embedding = saved[0], saved[3]
         if layout.refusal(x, grad, planes=planes) is not None:
             grad = layout.empty(x).copy_(grad)
-        grad_x, grad_weight, grad_bias, shift = backward(grad, *ctx.saved_tensors, ctx.silu)
+        grad_x, grad_weight, grad_bias, shift = backward(grad, *saved, ctx.silu)
         grad_embedding = None if embedding is None else shift
         return grad_x, None, grad_weight, grad_bias, None, grad_embedding, None
 
