@@ -37,6 +37,11 @@ def test_native_meets_the_gate(frames, dtype):
     gates.check(temporal_conv, make_inputs(2, 37, frames), backend="native", dtype=dtype)
 
 
+def test_the_weight_gradient_sums_many_rows_without_losing_digits():
+    inputs = make_inputs(1, 100, 6, 10, 10, out=130)
+    gates.check(temporal_conv, inputs, backend="native", dtype=torch.float32)
+
+
 @given(
     batch=st.integers(1, 3),
     width=st.integers(1, 70),

@@ -91,10 +91,8 @@ inline void weight_block(const T* y, int64_t y_stride, const T* x, int64_t x_str
                          int64_t columns, Compute<T>* grad, int64_t grad_stride) {
     typedef Compute<T> A;
     constexpr int V = kVectors<A>;
-    Vector<A> sum[Rows][V];
-    for (int r = 0; r < Rows; ++r) {
-        for (int v = 0; v < V; ++v) sum[r][v] = load(grad + r * grad_stride + v * kLanes<A>);
-    }
+    // a run of rows is summed on its own and then added: one long chain would lose digits
+    Vector<A> sum[Rows][V] = {};
     for (int64_t s = 0; s < rows; ++s) {
         Vector<A> b[V];
         for (int v = 0; v < V; ++v) {
@@ -108,7 +106,10 @@ inline void weight_block(const T* y, int64_t y_stride, const T* x, int64_t x_str
         }
     }
     for (int r = 0; r < Rows; ++r) {
-        for (int v = 0; v < V; ++v) store(grad + r * grad_stride + v * kLanes<A>, sum[r][v]);
+        for (int v = 0; v < V; ++v) {
+            A* to = grad + r * grad_stride + v * kLanes<A>;
+            store(to, load(to) + sum[r][v]);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ is also (B, C, F, H*W) channels-last, and cuDNN's 2-D kernels are the better one
 takes the 3-D form as it is, and faster.
 """
 
+import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv3d
 
@@ -12,6 +13,10 @@ from torch.nn.functional import conv2d, conv3d
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (B, C_out, F, H, W)."""
     if x.device.type == "cpu":
-        return conv3d(x, weight, bias, padding=(1, 0, 0))
+        y = conv3d(x, weight, bias, padding=(1, 0, 0))
+        if x.is_contiguous(memory_format=torch.channels_last_3d):
+            # the kernel that torch takes for small sizes loses the format, oneDNN's has it already
+            y = y.contiguous(memory_format=torch.channels_last_3d)
+        return y
     y = conv2d(x.flatten(3), weight.squeeze(-1), bias, padding=(1, 0))
     return y.unflatten(3, x.shape[3:])
