@@ -81,7 +81,7 @@ class Camera:
     def sample(cls, rng: np.random.Generator) -> "Camera":
         """Draw a camera that keeps the person in the picture."""
         return cls(
-            stature=float(rng.uniform(0.66, 0.78)),
+            stature=float(rng.uniform(0.66, 0.76)),
             place=np.array([rng.uniform(-0.03, 0.03), rng.uniform(0.425, 0.45)]),
             look_down=float(rng.uniform(0.1, 0.22)),
             drift=rng.uniform(0.2, 1, 4) * np.array([0.012, 0.008, 0.018, 0.012]),

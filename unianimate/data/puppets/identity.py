@@ -72,7 +72,7 @@ class Proportions:
 
 @dataclass(frozen=True)
 class Cloth:
-    """A cloth: its colour, the pattern on it, and how many times the pattern repeats around the body."""
+    """A cloth: its colour, its pattern, and how often the pattern repeats around the body."""
 
     colour: Colour
     pattern: PatternKind

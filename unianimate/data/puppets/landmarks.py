@@ -54,6 +54,9 @@ _HEAD_POINTS = {
 # eyes and nose vanish over the rim, ears a little behind it
 _LAST_SEEN = {at.RIGHT_EAR: 1.85, at.LEFT_EAR: 1.85}
 
+# the outline of the face is found a little beyond the rim
+_LAST_FOUND = 1.75
+
 
 def body_points(skeleton: Skeleton) -> tuple[Array, NDArray[np.bool_]]:
     """Return the 20 body points (F, 20, 3) in space and which are seen (F, 20).
@@ -83,7 +86,7 @@ def body_points(skeleton: Skeleton) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def face_points(head: Head) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the 68 points of the face (F, 68, 3) and which are on the visible half (F, 68)."""
+    """Return the 68 points of the face (F, 68, 3) and which can be found (F, 68)."""
     azimuth, height, out = FACE.T
-    seen = np.stack([head.facing(float(a)) < np.pi / 2 for a in azimuth], axis=-1)
+    seen = np.stack([head.facing(float(a)) < _LAST_FOUND for a in azimuth], axis=-1)
     return head.at(azimuth, height, out), seen

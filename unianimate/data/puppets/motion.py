@@ -151,8 +151,8 @@ class Motion:
         turns = np.floor(way / np.pi + 0.5)
         walked = self.pacing * (2 * turns + (1 - 2 * (turns % 2)) * np.sin(way))
         pace = np.cos(way)
-        gait = _marching(base, 2 * np.pi * walked / 0.52, 0.42 * pace**2 / (pace**2 + 0.15))
-        heading = 1.35 * np.tanh(2.2 * pace)
+        gait = _marching(base, 2 * np.pi * walked / 0.52, 0.42 * pace**2 / (pace**2 + 0.25))
+        heading = 1.35 * np.tanh(1.6 * pace)
         return replace(
             gait,
             x=self.heading * self.pacing * np.sin(way),
@@ -208,7 +208,7 @@ def _marching(base: Angles, cycle: Array, reach: float | Array) -> Angles:
     opposite = np.stack([np.sin(cycle), -np.sin(cycle)], axis=-1)
     coming = np.stack([np.cos(cycle), -np.cos(cycle)], axis=-1)
     reach = np.broadcast_to(np.asarray(reach), cycle.shape)[:, None]
-    lifted = 0.5 + 0.5 * np.tanh(2.5 * (coming - 0.15))
+    lifted = 0.5 + 0.5 * np.tanh(1.6 * (coming - 0.1))
     return replace(
         base,
         stride=reach * (1.05 * opposite + 0.35 * lifted),

@@ -153,8 +153,10 @@ class Puppet:
 
 def _numbers(frames: int | Sequence[int]) -> NDArray[np.int64]:
     numbers = np.arange(frames) if isinstance(frames, int) else np.asarray(frames, dtype=np.int64)
-    if numbers.ndim != 1 or not len(numbers):
-        raise ValueError(f"Puppet: frames must be a count from 1 or frame numbers, got {frames}")
+    if numbers.ndim != 1 or not len(numbers) or numbers.min() < 0:
+        raise ValueError(
+            f"Puppet: frames must be a count from 1 or numbers from 0, at least one, got {frames}"
+        )
     return numbers
 
 
