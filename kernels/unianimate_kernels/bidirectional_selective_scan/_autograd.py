@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor
-from torch.library import CustomOpDef
+from torch._library.custom_ops import CustomOpDef
 
 from ..selective_scan._autograd import absent_to_none, empty_like
 

@@ -66,9 +66,13 @@ def bidirectional_selective_scan(
     op = "bidirectional_selective_scan"
     onward = (x, dt, A, B, C, D, dt_bias)
     given = (x_reverse, dt_reverse, A_reverse, B_reverse, C_reverse, D_reverse, dt_bias_reverse)
-    xr, dtr, Ar, Br, Cr, Dr, dt_biasr = (
-        shared if own is None else own for shared, own in zip(onward, given)
-    )
+    xr = x if x_reverse is None else x_reverse
+    dtr = dt if dt_reverse is None else dt_reverse
+    Ar = A if A_reverse is None else A_reverse
+    Br = B if B_reverse is None else B_reverse
+    Cr = C if C_reverse is None else C_reverse
+    Dr = D if D_reverse is None else D_reverse
+    dt_biasr = dt_bias if dt_bias_reverse is None else dt_bias_reverse
     check_scan_inputs(op, x, dt, A, B, C, D, z, dt_bias)
     if any(tensor is not None for tensor in given):
         check_scan_inputs(op, xr, dtr, Ar, Br, Cr, Dr, None, dt_biasr)

@@ -75,10 +75,9 @@ def inputs(
     return Inputs(*map(array, (x, dt, B, C)), *map(pointer, (A, D, dt_bias)))
 
 
-def gradients(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor
-) -> Gradients:
-    """Describe where the gradients of one direction go; an empty tensor is none."""
+def gradients(*tensors: Tensor) -> Gradients:
+    """Describe where those of x, dt, A, B, C, D and dt_bias go; an empty tensor is none."""
+    x, dt, A, B, C, D, dt_bias = tensors
     return Gradients(*map(pointer, (x, dt, B, C, A, D, dt_bias)))
 
 

@@ -126,7 +126,7 @@ def _backward(
     grad_state = None if grad_state is None else grad_state.contiguous()
     found = empty_gradients(x, dt, B, D, z, dt_bias, initial_state)
     parameters = ("A", "D", "dt_bias", "initial_state")
-    fields = {
+    fields: dict[str, Any] = {
         f"grad_{name}": (pointer if name in parameters else array)(gradient)
         for name, gradient in found._asdict().items()
     }

@@ -17,10 +17,16 @@ def forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     items = [
         torch.cat(
             [
-                scaled_dot_product_attention(*(t.permute(1, 2, 0, 3) for t in part), scale=scale)
-                for part in zip(*(t.split(_MAX_LOCATIONS, dim=1) for t in item))
+                _attend(*part, scale)
+                for part in zip(*(t.split(_MAX_LOCATIONS, dim=1) for t in (qi, ki, vi)))
             ]
         ).permute(2, 0, 1, 3)
-        for item in zip(q, k, v)
+        for qi, ki, vi in zip(q, k, v)
     ]
     return torch.stack(items)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Return (S, heads, F, head_dim) for one item (F, S, heads, head_dim)."""
+    views = (tensor.permute(1, 2, 0, 3) for tensor in (q, k, v))
+    return scaled_dot_product_attention(*views, scale=scale)
