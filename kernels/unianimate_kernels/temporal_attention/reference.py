@@ -14,19 +14,11 @@ _MAX_LOCATIONS = 65535
 
 def forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Return (B, F, S, heads, head_dim)."""
-    items = [
-        torch.cat(
-            [
-                _attend(*part, scale)
-                for part in zip(*(t.split(_MAX_LOCATIONS, dim=1) for t in (qi, ki, vi)))
-            ]
-        ).permute(2, 0, 1, 3)
-        for qi, ki, vi in zip(q, k, v)
-    ]
-    return torch.stack(items)
+    return torch.stack([_attend(*item, scale) for item in zip(q, k, v)])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Return (S, heads, F, head_dim) for one item (F, S, heads, head_dim)."""
-    views = (tensor.permute(1, 2, 0, 3) for tensor in (q, k, v))
-    return scaled_dot_product_attention(*views, scale=scale)
+    """Return one item (F, S, heads, head_dim), made of as many locations at once as allowed."""
+    parts = zip(*(t.permute(1, 2, 0, 3).split(_MAX_LOCATIONS) for t in (q, k, v)))
+    rows = [scaled_dot_product_attention(qs, ks, vs, scale=scale) for qs, ks, vs in parts]
+    return torch.cat(rows).permute(2, 0, 1, 3)
