@@ -22,7 +22,7 @@ def describe(kernel, activation, carries, frames):
     given |= {"P": "i32:16", "N": "i32:16", "REVERSE": False, "SOFTPLUS": True, "T": frames}
     backward = kernel is kernels.backward_kernel
     given["CHANNELS"] = kernels.BACKWARD_CHANNELS if backward else kernels.CHANNELS
-    given |= {"steps": "i32", "ADJOINT": True}
+    given |= {"steps": "i32", "ADJOINT": True, "PRECISION": "tf32x3" if carries else "ieee"}
     given["STATES"] = kernels.STATES
     return {parameter.name: given[parameter.name] for parameter in kernel.params}
 
@@ -33,7 +33,7 @@ CASES = [
     (kernels.forward_kernel, False, 32, 255),
     (kernels.forward_kernel, True, 32, 255),
     (kernels.sweep_kernel, True, 16, 160),
-    (kernels.backward_kernel, False, 16, 255),
+    (kernels.backward_kernel, False, 16, 136),
     (kernels.backward_kernel, True, 16, 255),
 ]
 

@@ -4,7 +4,7 @@ A program computes one head of one location (forward: 64 channels of it) in chun
 2405.21060, section 6): inside a chunk a product with the masked matrix W[i, j] = (C[i] . B[j])
 L[i, j] delta[j], between chunks a state. A clip of one chunk touches no state unless one is given
 or asked for. States lie in global memory and are walked in small tiles, which stay in L1 and L2:
-[N, P] in registers spills. Products are float32 by three passes of tensor cores ("tf32x3").
+[N, P] in registers spills. Products are float32, most by three passes of tensor cores ("tf32x3").
 
 Backward saves nothing in forward. One sweep finds the state before each chunk, another the gradient
 of the state behind each; then all chunks are independent. dB and dC of a group are written a head
@@ -32,8 +32,8 @@ WARPS = 4
 
 
 @triton.jit
-def _dot(a, b):
-    return tl.dot(a, b, input_precision="tf32x3")
+def _dot(a, b, PRECISION: tl.constexpr = "tf32x3"):
+    return tl.dot(a, b, input_precision=PRECISION)
 
 
 @triton.jit
@@ -229,7 +229,7 @@ def backward_kernel(
     dx_ptr, ddt_ptr, dB_ptr, dC_ptr, dz_ptr, dA_ptr, dD_ptr, dbias_ptr,
     F, space, heads, shared, P, N,
     REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
+    T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of one chunk of one head of one location; chunks vary fastest.
 
@@ -253,16 +253,16 @@ def backward_kernel(
     for first_state in tl.range(0, N, STATES):
         n = first_state + tl.arange(0, STATES)
         Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
-        G += _dot(Cs, tl.trans(_load(B, b, s, g, t, n, F, N, REVERSE)))
+        G += _dot(Cs, tl.trans(_load(B, b, s, g, t, n, F, N, REVERSE)), PRECISION)
     W = G * L * delta[None, :]
     dW, dD = tl.zeros([T, T], tl.float32), 0.0
     for first_channel in tl.range(0, P, CHANNELS):
         p = first_channel + tl.arange(0, CHANNELS)
         xs = _load(x, b, s, h, t, p, F, P, REVERSE)
         dy = _load_gradient(grad, z, b, s, h, t, p, F, P, REVERSE)
-        dW += _dot(dy, tl.trans(xs))
+        dW += _dot(dy, tl.trans(xs), PRECISION)
         dD += tl.sum(tl.sum(dy * xs, axis=1), axis=0)
-        dxs = _dot(tl.trans(W), dy) + skip * dy
+        dxs = _dot(tl.trans(W), dy, PRECISION) + skip * dy
         if exits_ptr is not None:
             for first_state in tl.range(0, N, STATES):
                 n = first_state + tl.arange(0, STATES)
@@ -271,7 +271,7 @@ def backward_kernel(
                 dxs += _dot(Bs, tl.load(at, mask=inside, other=0.0))
         _store(dx_ptr, rows, t, p, F, P, dxs)
         if z is not None:
-            y = _dot(W, xs) + skip * xs
+            y = _dot(W, xs, PRECISION) + skip * xs
             if entries_ptr is not None:
                 for first_state in tl.range(0, N, STATES):
                     n = first_state + tl.arange(0, STATES)
@@ -294,7 +294,7 @@ def backward_kernel(
         n = first_state + tl.arange(0, STATES)
         Bs = _load(B, b, s, g, t, n, F, N, REVERSE)
         Cs = _load(C, b, s, g, t, n, F, N, REVERSE)
-        dBs, dCs = _dot(tl.trans(dG), Cs), _dot(dG, Bs)
+        dBs, dCs = _dot(tl.trans(dG), Cs, PRECISION), _dot(dG, Bs, PRECISION)
         if exits_ptr is not None:
             # what the chunk's frames put in the state behind it
             of_put = tl.zeros([T, STATES], tl.float32)
@@ -386,7 +386,7 @@ def _forward(
     between = state if return_final_state else None
     if between is None and (chunks > 1 or initial_state is not None):
         between = empty_outputs(x, B, True)[1]
-    A, D, dt_bias, initial_state = _dense(A, D, dt_bias, initial_state)  # type: ignore[assignment]
+    A, D, dt_bias, initial_state = _dense(A, D, dt_bias, initial_state)
     launch(
         *(forward_kernel, x.shape[0] * x.shape[2] * x.shape[3] * tiles, x),
         *(_array(x), _array(dt), A, _array(B), _array(C), D, _array(z), dt_bias),
@@ -423,7 +423,7 @@ def _backward(
     found = empty_gradients(x, dt, B, D, z, dt_bias, initial_state)
     shares = A.new_empty(2, batch, frames, space, heads, d_state)
     partial = A.new_empty(3, chunks * batch * space, heads)  # of A, D and dt_bias
-    A, D, dt_bias, initial_state, grad_state = _dense(A, D, dt_bias, initial_state, grad_state)  # type: ignore[assignment]
+    A, D, dt_bias, initial_state, grad_state = _dense(A, D, dt_bias, initial_state, grad_state)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     options = {"REVERSE": reverse, "SOFTPLUS": dt_softplus, "num_warps": WARPS, "num_stages": 1}
 
@@ -459,6 +459,8 @@ def _backward(
         T=BACKWARD_FRAMES,
         CHANNELS=BACKWARD_CHANNELS,
         STATES=STATES,
+        # what spills no registers: with states there are too many products for plain float32
+        PRECISION="ieee" if exits is None else "tf32x3",
         **options,
     )
     found = found._replace(A=partial[0], D=partial[1], dt_bias=partial[2])
