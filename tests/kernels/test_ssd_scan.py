@@ -127,6 +127,8 @@ def test_native_meets_the_gate_at_drawn_shapes(
         dtype=dtype,
         parameters=PARAMETERS,
         dt_softplus=dt_softplus,
+        # with a single head the gradient of A is one sum, which plain torch may hit by luck
+        slack=4,
         **options,
     )
 
