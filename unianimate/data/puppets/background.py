@@ -214,9 +214,10 @@ def _park(board: _Board, horizon: float) -> None:
             board.disc(x + offset, y, 0.06, 0.022, (240, 244, 248))
     grass = random_colour(rng, (0.45, 0.7), (0.45, 0.7), (0.22, 0.36))
     for layer, tone in enumerate((0.8, 0.95)):
-        x = np.linspace(-board.right - 0.1, board.right + 0.1, 24)
-        y = horizon - 0.12 + 0.06 * layer + 0.04 * np.sin(5 * x + rng.uniform(0, 6))
-        hill = np.concatenate([np.stack([x, y], -1), [[x[-1], horizon], [x[0], horizon]]])
+        along = np.linspace(-board.right - 0.1, board.right + 0.1, 24)
+        ridge = horizon - 0.12 + 0.06 * layer + 0.04 * np.sin(5 * along + rng.uniform(0, 6))
+        foot = np.full(2, horizon)
+        hill = np.stack([np.r_[along, along[[-1, 0]]], np.r_[ridge, foot]], axis=-1)
         board.fill(hill, shade(grass, tone * 0.9))
     for x in rng.uniform(-0.5, 0.5, rng.integers(2, 5)):
         size = rng.uniform(0.07, 0.12)

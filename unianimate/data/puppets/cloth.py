@@ -50,7 +50,7 @@ def _polygons(cloth: Cloth, rows: int, columns: int) -> Array:
         case "checks":
             cells = _cells(2 * columns, 2 * rows, 1.0, 1.0)
             row, column = np.divmod(np.arange(len(cells)), 2 * columns)
-            return cells[(row + column) % 2 == 0]
+            return np.asarray(cells[(row + column) % 2 == 0])
         case "emblem":
             return _star()
     return np.zeros((0, 4, 2))

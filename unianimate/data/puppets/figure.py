@@ -254,7 +254,7 @@ class _Painter:
 
 
 def _unit(place: Array) -> Array:
-    return (place - place[0]) / (place[-1] - place[0])
+    return np.asarray((place - place[0]) / (place[-1] - place[0]))
 
 
 def _directions(ends: Array) -> tuple[Array, Array]:

@@ -122,18 +122,16 @@ class _HeadPainter:
         over = self._on(side * np.pi / 2 - self.head.yaw[:, None], above, grown)
         over = over - (self.size * volume)[:, None, None] * rise[:, None] * self._down()
         cover = np.concatenate([front, over], axis=1)[:, None]
-        gloss = capsule(
-            *(self._on(a - self.head.yaw[:, None], np.array([h]), 0.0)[:, 0]
-              for a, h in ((-0.75, -0.7), (-0.1, -0.84))),
-            0.07 * self.size, 0.05 * self.size,
-        )  # fmt: skip
+        ends = np.array([-0.75, -0.1]) - self.head.yaw[:, None]
+        shine = self._on(ends, np.array([-0.7, -0.84]))
+        gloss = capsule(shine[:, 0], shine[:, 1], 0.07 * self.size, 0.05 * self.size)
         return [Shape(cover, colour), Shape(gloss, shade(colour, 1.28))]
 
     def _down(self) -> Array:
         tips = np.stack([self.head.centre, self.head.centre + self.head.down], axis=1)
         ends = self.project(tips)
         axis = ends[:, 1] - ends[:, 0]
-        return (axis / np.sqrt((axis**2).sum(axis=-1, keepdims=True)))[:, None]
+        return np.asarray(axis / np.sqrt((axis**2).sum(axis=-1, keepdims=True)))[:, None]
 
     def hanging_hair(self) -> list[Shape]:
         """Return long hair, a tail or a bun: what grows at the back of the head."""
@@ -181,6 +179,10 @@ class _HeadPainter:
         )
         shapes.append(Shape(nose[:, None, [0, 1, 2, 3]], shade(skin, 0.8), front))
         shapes.append(Shape(nose[:, None, [0, 1, 2, 4]], shade(skin, 1.04), front))
+        return shapes + self._eyes(points)
+
+    def _eyes(self, points: Array) -> list[Shape]:
+        who, shapes = self.who, list[Shape]()
         for eye, brow, azimuth in ((36, 17, -0.41), (42, 22, 0.41)):
             seen = self._seen(azimuth)
             lids = points[:, None, eye : eye + 6]
@@ -190,7 +192,7 @@ class _HeadPainter:
             if self.pixels > 24:
                 shapes.append(Shape(ball(centre, 0.036 * self.size), (12, 10, 10), seen))
             upper = points[:, None, eye : eye + 4]
-            shapes.append(Shape(upper, shade(skin, 0.35), seen, self._line(0.03)))
+            shapes.append(Shape(upper, shade(who.skin, 0.35), seen, self._line(0.03)))
             arch = points[:, None, brow : brow + 5]
             shapes.append(Shape(arch, shade(who.hair_colour, 0.8), seen, self._line(0.06)))
         return shapes

@@ -118,7 +118,7 @@ class Tube:
         """
         azimuth = polygons[..., 0] + self.yaw[:, None, None]
         azimuth = (azimuth + np.pi) % (2 * np.pi) - np.pi
-        seen = (np.abs(azimuth) < 1.45).any(axis=-1)
+        seen = np.asarray((np.abs(azimuth) < 1.45).any(axis=-1))
         clamped = np.clip(azimuth, -np.pi / 2, np.pi / 2)
         middle = clamped.mean(axis=-1)
         return self.at(clamped, polygons[..., 1]), seen, seen & (middle > 0.62)
@@ -147,4 +147,4 @@ def ball(centre: Array, radius: Array) -> Array:
     """Return a disc as a polygon (F, 1, 12, 2)."""
     turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-    return (centre[:, None] + radius[:, None, None] * circle)[:, None]
+    return np.asarray(centre[:, None] + radius[:, None, None] * circle)[:, None]

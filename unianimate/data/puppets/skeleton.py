@@ -108,7 +108,7 @@ class Skeleton:
 
 def head_radius(height: Array) -> Array:
     """Return the half width of a head at a height from -1 (top) to 1 (chin)."""
-    return np.interp(height, _HEAD_Y, _HEAD_X)
+    return np.asarray(np.interp(height, _HEAD_Y, _HEAD_X))
 
 
 def wrapped(angle: Array) -> Array:
