@@ -10,7 +10,7 @@ from unianimate_kernels.selective_scan import triton as one_way  # noqa: E402
 D_STATE = 16
 FORWARD = (one_way.forward_kernel, both_ways.forward_kernel)
 # of a thread: (free, geometric decays)
-FORWARD_REGISTERS = (255, 168)
+FORWARD_REGISTERS = (240, 168)
 BACKWARD_REGISTERS = (255, 255)
 
 

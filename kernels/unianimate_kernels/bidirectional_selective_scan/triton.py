@@ -2,7 +2,7 @@
 
 Forward is one kernel: a program sweeps its tile of channels onwards, leaves y in float32, then
 sweeps back, adds and gates; the second sweep finds x, dt and y in the cache. Decays are computed
-by each sweep also where the directions share them: keeping those of all frames would move 16 bytes
+by each sweep also where the directions share them: keeping those of all frames would move 8 bytes
 a state through memory to save one exponential. Backward runs the kernel of `selective_scan` once a
 direction; what both directions contribute to is float32 until the second has added its part.
 """
