@@ -191,7 +191,9 @@ template <class Arguments, class Run> const char* with_dtype(const Arguments* a,
     switch (a->call.dtype) {
         case UA_FLOAT32: return run(float{});
         case UA_BFLOAT16: return run(bfloat16{});
+#ifndef UA_NO_FLOAT64
         case UA_FLOAT64: return run(double{});
+#endif
         default: return "the CPU code takes float32, bfloat16 and float64";
     }
 }
