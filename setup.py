@@ -33,7 +33,7 @@ KNOWN_ARCHS = ("80", "86", "89", "90", "100", "120")
 
 # no -ffast-math: linked into a library it turns on flush-to-zero for the whole process
 CXX_FLAGS = [
-    *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall"),
+    *("-std=c++17", "-O2", "-fpeel-loops", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi"),
 ]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-DUA_LEVEL=cuda"]

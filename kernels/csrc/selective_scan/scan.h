@@ -11,7 +11,22 @@
 
 namespace {
 
+constexpr int64_t kRun = 8; // neighbouring locations of one item of work
+
 // ---- inputs
+
+// asks for what the next location's vector at c will be read from; frames are too far apart in
+// memory for the processor to guess it
+template <class T> void prefetch_neighbour(const Scan& s, const Place& p, int64_t c) {
+    for (int64_t f = 0; f < s.sizes.frames; ++f) {
+        for (int i = 0; i < s.directions; ++i) {
+            const Direction& d = s.direction[i];
+            if (d.own_x) __builtin_prefetch(row<T>(d.in.x, p, f) + d.in.x.stride[2] + p.c + c);
+            if (d.own_dt) __builtin_prefetch(row<T>(d.in.dt, p, f) + d.in.dt.stride[2] + p.c + c);
+        }
+        if (s.z.data != nullptr) __builtin_prefetch(row<T>(s.z, p, f) + p.c + c);
+    }
+}
 
 template <class T>
 void read_projections(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
@@ -213,25 +228,32 @@ template <class T> void write_output(const Scan& s, const Scratch<Compute<T>>& r
     }
 }
 
+template <class T> void forward_location(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
+    typedef Compute<T> A;
+    read_projections<T>(s, r, p);
+    read_channels<T>(s, r, p, false);
+    start_output(s, r, p);
+    over_lanes<A>(p.width, [&](int64_t c, int n) {
+        prefetch_neighbour<T>(s, p, c);
+        over_states(s.sizes.d_state, [&](auto states, int64_t first) {
+            scan_states<A, decltype(states)::count>(s, r, p, c, n, first);
+        });
+    });
+    write_output<T>(s, r, p);
+}
+
 template <class T> void scan_forward(const Scan& s) {
     typedef Compute<T> A;
     Workspace<A> w = take_workspace<A>(s, false);
     fill_rates(s, w);
-    int64_t blocks = tiles_of(s.sizes.width, kBlock);
-    parallel_for_workers(s.call.threads, s.locations() * blocks, [&](int64_t item, int64_t worker) {
+    int64_t blocks = tiles_of(s.sizes.width, kBlock), runs = tiles_of(s.sizes.space, kRun);
+    int64_t items = s.sizes.batch * blocks * runs;
+    parallel_for_workers(s.call.threads, items, [&](int64_t item, int64_t worker) {
         Scratch<A> r = scratch_of(w, s, false, worker);
-        int64_t location = item / blocks, c = item % blocks * kBlock;
-        Place p = {location / s.sizes.space, location % s.sizes.space, c,
-                   at_most(kBlock, s.sizes.width - c)};
-        read_projections<T>(s, r, p);
-        read_channels<T>(s, r, p, false);
-        start_output(s, r, p);
-        over_lanes<A>(p.width, [&](int64_t c, int n) {
-            over_states(s.sizes.d_state, [&](auto states, int64_t first) {
-                scan_states<A, decltype(states)::count>(s, r, p, c, n, first);
-            });
-        });
-        write_output<T>(s, r, p);
+        int64_t run = item % runs, c = item / runs % blocks * kBlock;
+        int64_t end = at_most((run + 1) * kRun, s.sizes.space);
+        Place p = {item / runs / blocks, run * kRun, c, at_most(kBlock, s.sizes.width - c)};
+        for (; p.s < end; ++p.s) forward_location<T>(s, r, p);
     });
 }
 
