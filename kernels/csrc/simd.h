@@ -124,11 +124,19 @@ inline float widen(bfloat16 x) {
     return f;
 }
 
-template <class A> inline A sum(Vector<A> v) {
-    A total = 0;
-    for (int i = 0; i < kLanes<A>; ++i) total += v[i];
-    return total;
-}
+// the lanes in pairs, then the pairs, ...: as many steps as the logarithm of the lanes
+template <class A, int n> struct Sum {
+    typedef A Half __attribute__((vector_size(n / 2 * sizeof(A))));
+    template <class V> static A of(V v) {
+        Half halves[2];
+        memcpy(halves, &v, sizeof v);
+        return Sum<A, n / 2>::of(halves[0] + halves[1]);
+    }
+};
+template <class A> struct Sum<A, 2> {
+    template <class V> static A of(V v) { return v[0] + v[1]; }
+};
+template <class A> inline A sum(Vector<A> v) { return Sum<A, kLanes<A>>::of(v); }
 
 // ---- functions; the double forms go lane by lane through libm, they serve gradcheck
 

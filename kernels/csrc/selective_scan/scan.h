@@ -11,22 +11,9 @@
 
 namespace {
 
-constexpr int64_t kRun = 8; // neighbouring locations of one item of work
+constexpr int64_t kRun = 8; // neighbouring locations of one item of work: their rows adjoin
 
 // ---- inputs
-
-// asks for what the next location's vector at c will be read from; frames are too far apart in
-// memory for the processor to guess it
-template <class T> void prefetch_neighbour(const Scan& s, const Place& p, int64_t c) {
-    for (int64_t f = 0; f < s.sizes.frames; ++f) {
-        for (int i = 0; i < s.directions; ++i) {
-            const Direction& d = s.direction[i];
-            if (d.own_x) __builtin_prefetch(row<T>(d.in.x, p, f) + d.in.x.stride[2] + p.c + c);
-            if (d.own_dt) __builtin_prefetch(row<T>(d.in.dt, p, f) + d.in.dt.stride[2] + p.c + c);
-        }
-        if (s.z.data != nullptr) __builtin_prefetch(row<T>(s.z, p, f) + p.c + c);
-    }
-}
 
 template <class T>
 void read_projections(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
@@ -228,13 +215,13 @@ template <class T> void write_output(const Scan& s, const Scratch<Compute<T>>& r
     }
 }
 
-template <class T> void forward_location(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
+template <class T>
+void forward_location(const Scan& s, const Scratch<Compute<T>>& r, const Place& p) {
     typedef Compute<T> A;
     read_projections<T>(s, r, p);
     read_channels<T>(s, r, p, false);
     start_output(s, r, p);
     over_lanes<A>(p.width, [&](int64_t c, int n) {
-        prefetch_neighbour<T>(s, p, c);
         over_states(s.sizes.d_state, [&](auto states, int64_t first) {
             scan_states<A, decltype(states)::count>(s, r, p, c, n, first);
         });
