@@ -76,11 +76,13 @@ void sum_together(Call a, int64_t n, int64_t r, Terms terms, double* into) {
         grad[i] = a->grad.data ? row<T>(a, a->grad, n, r + i) : x[i];
     }
     const int64_t channels = a->channels, width = a->padded;
+    const int64_t next = together * a->x.stride[3]; // so many streams defeat the prefetcher
     for (int64_t c = 0; c < channels; c += kLanes<A>) {
         int lanes = least(kLanes<A>, channels - c);
         auto add = terms(Across<A>{c});
         Vector<A> sum[count] = {};
         for (int i = 0; i < together; ++i) {
+            __builtin_prefetch(x[i] + c + next);
             add(load(x[i] + c, lanes), load(grad[i] + c, lanes), sum);
         }
         for (int k = 0; k < count; ++k) accumulate(into + k * width + c, sum[k]);
@@ -126,20 +128,35 @@ void sum_plane(Call a, int64_t n, int64_t c, Terms terms) {
     }
 }
 
-template <class T, class Point>
-void write_rows(Call a, int64_t n, int64_t block, Point point) {
+template <class T, int together, class Point>
+void write_together(Call a, int64_t n, int64_t r, Point point) {
     typedef Compute<T> A;
-    const int64_t channels = a->channels;
-    const int64_t begin = block * a->block, end = least(begin + a->block, a->rows);
-    for (int64_t r = begin; r < end; ++r) {
-        const T* x = row<T>(a, a->x, n, r);
-        const T* grad = a->grad.data ? row<T>(a, a->grad, n, r) : x;
-        T* out = row<T>(a, a->out, n, r);
-        for (int64_t c = 0; c < channels; c += kLanes<A>) {
-            int lanes = least(kLanes<A>, channels - c);
-            store(out + c, point(Across<A>{c})(load(x + c, lanes), load(grad + c, lanes)), lanes);
+    const T *x[together], *grad[together];
+    T* out[together];
+    for (int i = 0; i < together; ++i) {
+        x[i] = row<T>(a, a->x, n, r + i);
+        grad[i] = a->grad.data ? row<T>(a, a->grad, n, r + i) : x[i];
+        out[i] = row<T>(a, a->out, n, r + i);
+    }
+    const int64_t channels = a->channels, next = together * a->x.stride[3];
+    for (int64_t c = 0; c < channels; c += kLanes<A>) {
+        int lanes = least(kLanes<A>, channels - c);
+        auto value = point(Across<A>{c});
+        for (int i = 0; i < together; ++i) {
+            __builtin_prefetch(x[i] + c + next);
+            store(out[i] + c, value(load(x[i] + c, lanes), load(grad[i] + c, lanes)), lanes);
         }
     }
+}
+
+template <class T, class Point>
+void write_rows(Call a, int64_t n, int64_t block, Point point) {
+    constexpr int kTogetherWritten = 4;
+    int64_t r = block * a->block, end = least(r + a->block, a->rows);
+    for (; r + kTogetherWritten <= end; r += kTogetherWritten) {
+        write_together<T, kTogetherWritten>(a, n, r, point);
+    }
+    for (; r < end; ++r) write_together<T, 1>(a, n, r, point);
 }
 
 template <class T, class Point>
