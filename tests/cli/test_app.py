@@ -31,16 +31,29 @@ def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys, tmp_path):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["info", "--nonsense"], ["pose", "draw"]])
-def test_a_wrong_command_line_is_status_2(monkeypatch, capsys, arguments):
-    status, _, err = run(monkeypatch, capsys, *arguments)
-    assert status == 2
-    assert "Traceback" not in err
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "No such command 'nonsense': see `unianimate --help`"),
+        (["info", "--nonsense"], "No such option: --nonsense: see `unianimate info --help`"),
+        (["pose", "draw"], "see `unianimate pose draw --help`"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_status_2(monkeypatch, capsys, arguments, says):
+    status, out, err = run(monkeypatch, capsys, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["pose"]])
+def test_no_command_shows_the_help(monkeypatch, capsys, arguments):
+    _, out, err = run(monkeypatch, capsys, *arguments)
+    assert "Usage" in out + err and "--help" in out + err
 
 
 def test_the_installed_command_answers(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", "from unianimate.cli.app import main; main()", "--version"],
+        [sys.executable, "-m", "unianimate", "--version"],
         capture_output=True,
         text=True,
     )

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+# what typer raises for a wrong command line; it names only this subclass of it
+_USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
+_ADVICE: dict[type[Exception], str] = {
+    FileNotFoundError: "check the name",
+    FileExistsError: "choose another name",
+    IsADirectoryError: "wanted a file",
+    NotADirectoryError: "wanted a folder on the way to it",
+    PermissionError: "check its permissions, or choose another place",
+}
+
 app.command()(animate)
 app.command()(convert)
 app.command()(info)
@@ -45,12 +55,33 @@ def _options(
 def main() -> None:
     """Run the command line; what the user can mend ends in one line and exit status 2."""
     try:
-        app()
+        sys.exit(app(prog_name="unianimate", standalone_mode=False))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except _USAGE_ERROR as error:
+        sys.exit(_complain_of_usage(error))
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(_complain(error))
+        sys.exit(_complain(_reason(error)))
 
 
-def _complain(error: Exception) -> int:
-    message = " ".join(str(error).split()) or type(error).__name__
-    print(f"unianimate: {message}", file=sys.stderr)
+def _complain(message: str) -> int:
+    print(f"unianimate: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _complain_of_usage(error: Any) -> int:
+    """Say what is wrong with the command line itself; without a command, show the help."""
+    message = error.format_message()
+    if not message or type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    command = "unianimate" if error.ctx is None else error.ctx.command_path
+    return _complain(f"{message.rstrip('.')}: see `{command} --help`")
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an exception; the system's own errors name the file first."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        advice = _ADVICE.get(type(error), "choose another place or name")
+        return f"{error.filename}: {error.strerror.lower()}; {advice}"
+    return str(error) or type(error).__name__
