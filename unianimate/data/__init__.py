@@ -1,11 +1,13 @@
-"""Pictures and videos in and out, and puppets to train on."""
+"""Pictures and videos in and out, and the videos that training draws its clips from."""
 
 from .pictures import fit_picture, open_picture
+from .puppet_videos import PuppetVideos
 from .puppets import Puppet, puppet_gallery
 from .video import VideoInfo, VideoWriter, probe_video, read_video
 
 __all__ = [
     "Puppet",
+    "PuppetVideos",
     "VideoInfo",
     "VideoWriter",
     "fit_picture",
