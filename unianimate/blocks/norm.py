@@ -10,23 +10,29 @@ NUM_GROUPS = 32
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation in 32 groups, then SiLU, by the op `group_norm_silu`.
+    """Group normalisation, then SiLU, by the op `group_norm_silu`.
 
     The view decides what the statistics are taken over: (B*F, C, H, W) normalises every frame for
     itself, (B, C, F, H, W) the whole clip.
 
     Args:
-        dim: channels, a multiple of 32.
+        dim: channels, a multiple of the groups.
+        num_groups: groups of channels.
         eps: added to the variance.
         activation: "silu" or None.
     """
 
     def __init__(
-        self, dim: int, *, eps: float = 1e-5, activation: Literal["silu"] | None = "silu"
+        self,
+        dim: int,
+        *,
+        num_groups: int = NUM_GROUPS,
+        eps: float = 1e-5,
+        activation: Literal["silu"] | None = "silu",
     ) -> None:
-        if dim < 1 or dim % NUM_GROUPS:
-            raise ValueError(f"GroupNorm: dim must be a multiple of {NUM_GROUPS}, got {dim}")
-        super().__init__(NUM_GROUPS, dim, eps)
+        if dim < 1 or dim % num_groups:
+            raise ValueError(f"GroupNorm: dim must be a multiple of {num_groups}, got {dim}")
+        super().__init__(num_groups, dim, eps)
         self.activation: Literal["silu"] | None = activation
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:

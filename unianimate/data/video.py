@@ -42,12 +42,12 @@ def probe_video(path: str | Path) -> VideoInfo:
         ValueError: not a video, or one without pictures.
         OSError: the file cannot be read.
     """
-    with _opened(path) as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         first = next(container.decode(stream), None)
         if first is None:
             raise ValueError(f"{path}: the video has no frames")
-        upright = _upright(first)
+        upright = upright_frame(first)
         rate = stream.average_rate or stream.guessed_rate
         return VideoInfo(
             width=upright.shape[1],
@@ -74,13 +74,13 @@ def read_video(path: str | Path, *, every: int = 1) -> Iterator[Frame]:
     if every < 1:
         raise ValueError(f"read_video: every must be at least 1, got {every}")
     count = 0
-    with _opened(path) as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         try:
             for frame in container.decode(stream):
                 if count % every == 0:
-                    yield _upright(frame)
+                    yield upright_frame(frame)
                 count += 1
         except av.FFmpegError as error:
             raise ValueError(f"{path}: damaged after {count} frames: {error.strerror}") from None
@@ -88,7 +88,13 @@ def read_video(path: str | Path, *, every: int = 1) -> Iterator[Frame]:
         raise ValueError(f"{path}: the video has no frames")
 
 
-def _opened(path: str | Path) -> Any:
+def open_container(path: str | Path) -> Any:
+    """Open a video for reading: PyAV's container, which has a stream of pictures.
+
+    Raises:
+        ValueError: not a video, or one without pictures.
+        OSError: the file cannot be read.
+    """
     import av
 
     if Path(path).is_dir():
@@ -105,7 +111,8 @@ def _opened(path: str | Path) -> Any:
     return container
 
 
-def _upright(frame: Any) -> Frame:
+def upright_frame(frame: Any) -> Frame:
+    """Return a decoded frame as RGB, turned as the video says it must be shown."""
     rgb = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
@@ -249,7 +256,7 @@ class VideoWriter:
         joined = self._partial.with_name(f"{self._partial.stem}.joined{self._suffix}")
         seconds = float(self._count / self._fps)
         try:
-            with _opened(source) as sound, av.open(str(self._partial)) as pictures:
+            with open_container(source) as sound, av.open(str(self._partial)) as pictures:
                 if not sound.streams.audio:
                     raise ValueError(f"{source}: there is no sound in it")
                 options = {"movflags": "faststart"} if self._suffix == ".mp4" else {}

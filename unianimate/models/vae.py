@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unianimate.blocks.noise_scheduler import draw_noise
+from unianimate.blocks.norm import GroupNorm
 from unianimate.models.checkpoints.files import load_weights, write_safetensors
 from unianimate.models.configs import packaged_config
 
@@ -37,6 +38,7 @@ class VAE(nn.Module):
         super().__init__()
         self.config = dict(packaged_config("vae") if config is None else config)
         self.model = AutoencoderKL.from_config(self.config)
+        _fuse_norms(self.model)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype | None = None) -> "VAE":
@@ -165,6 +167,21 @@ class VAE(nn.Module):
             ]
         ).contiguous(memory_format=torch.channels_last)
         return whole if x.ndim == 4 else whole.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+
+def _fuse_norms(model: Any) -> None:
+    """Let every group norm be one pass with the SiLU behind it; names of weights stay."""
+    for module in model.modules():
+        if hasattr(module, "nonlinearity") and hasattr(module, "norm2"):
+            module.norm1, module.norm2 = _fused(module.norm1), _fused(module.norm2)
+            module.nonlinearity = nn.Identity()
+        if hasattr(module, "conv_norm_out"):
+            module.conv_norm_out = _fused(module.conv_norm_out)
+            module.conv_act = nn.Identity()
+
+
+def _fused(norm: nn.GroupNorm) -> GroupNorm:
+    return GroupNorm(norm.num_channels, num_groups=norm.num_groups, eps=norm.eps)
 
 
 def _chunks(frames: Iterable[Tensor], size: int) -> Iterator[Tensor]:

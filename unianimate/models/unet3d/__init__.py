@@ -1,6 +1,6 @@
 """UNet3D: the network, its configuration, and the conditions it reads."""
 
-from unianimate.models.unet3d.conditions import Conditions, ConditionTensors
+from unianimate.models.unet3d.conditions import Conditions, ConditionTensors, Kept, draw_kept
 from unianimate.models.unet3d.config import (
     LevelSpec,
     Mamba2Spec,
@@ -14,11 +14,13 @@ from unianimate.models.unet3d.model import UNet3D
 __all__ = [
     "ConditionTensors",
     "Conditions",
+    "Kept",
     "LevelSpec",
     "Mamba2Spec",
     "MambaSpec",
     "TemporalTransformerSpec",
     "UNet3D",
     "UNet3DConfig",
+    "draw_kept",
     "predict_both",
 ]

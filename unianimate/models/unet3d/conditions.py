@@ -151,24 +151,51 @@ class Conditions:
             p_all_keep: share of items that keep all three.
         """
         batch = max(t.shape[0] for t in self.tensors)
-        zero, free = _draw_roles(batch, p_all_zero, p_all_keep, generator)
+        kept = draw_kept(batch, generator, p=p, p_all_zero=p_all_zero, p_all_keep=p_all_keep)
+        return self.keeping(kept)
 
-        def kept() -> Tensor:
-            wanted = int((torch.rand(batch, generator=generator) < p).sum())
-            chosen = free[torch.randperm(len(free), generator=generator)[:wanted]]
-            mask = torch.ones(batch)
-            mask[torch.cat([zero, chosen])] = 0
-            return mask.to(self.reference)
-
-        first_frame, pose, image = kept(), kept(), kept()
+    def keeping(self, kept: "Kept") -> "Conditions":
+        """Zero the conditions of the items that do not keep them."""
+        first_frame, pose, image, reference = (mask.to(self.reference) for mask in kept)
         return replace(
             self,
+            reference=self.reference * reference.view(-1, 1, 1, 1, 1),
             first_frame=None
             if self.first_frame is None
             else self.first_frame * first_frame.view(-1, 1, 1, 1, 1),
             pose_kept=pose if self.pose_kept is None else pose * self.pose_kept,
             image=self.image * image.view(-1, 1, 1),
         )
+
+
+class Kept(NamedTuple):
+    """Which items keep a condition: 1 or 0, (B,) each."""
+
+    first_frame: Tensor
+    pose: Tensor
+    image: Tensor
+    reference: Tensor
+
+
+def draw_kept(
+    batch: int,
+    generator: torch.Generator | None = None,
+    *,
+    p: float = 0.5,
+    p_all_zero: float = 0.1,
+    p_all_keep: float = 0.1,
+) -> Kept:
+    """Draw which of the items of a batch keep which conditions, see `Conditions.dropped`."""
+    zero, free = _draw_roles(batch, p_all_zero, p_all_keep, generator)
+
+    def one() -> Tensor:
+        wanted = int((torch.rand(batch, generator=generator) < p).sum())
+        chosen = free[torch.randperm(len(free), generator=generator)[:wanted]]
+        mask = torch.ones(batch)
+        mask[torch.cat([zero, chosen])] = 0
+        return mask
+
+    return Kept(first_frame=one(), pose=one(), image=one(), reference=torch.ones(batch))
 
 
 def _draw_roles(
