@@ -3,9 +3,11 @@
 import json as json_module
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .progress import StepProgress
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +73,7 @@ def animate(
 
     pipeline = AnimatePipeline.from_pretrained(folder, offload=low_memory)
     count = 0
-    with writer, _progress(quiet or json) as progress:
+    with writer, StepProgress(quiet or json) as progress:
         for frame in pipeline.stream(
             photo,
             poses,
@@ -163,27 +165,3 @@ def _extract(video: Path) -> "PoseSequence":
 
     info = probe_video(video)
     return DWPose()(read_video(video), fps=info.fps)
-
-
-class _progress:
-    """A bar over all steps, with speed and time left; or nothing."""
-
-    def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        columns = ("steps", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), disable=quiet)
-        self._task: Any = None
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return self._step
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def _step(self, done: int, in_all: int) -> None:
-        if self._task is None:
-            self._task = self._bar.add_task("steps", total=in_all)
-        self._bar.update(self._task, completed=done)
