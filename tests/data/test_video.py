@@ -1,6 +1,7 @@
 import av
 import numpy as np
 import pytest
+from videos import turn
 
 from unianimate.data import VideoWriter, probe_video, read_video
 
@@ -99,15 +100,7 @@ def test_every_takes_each_nth_frame(tmp_path):
 def test_rotated_videos_come_upright(tmp_path):
     video = moving_square(3, 64, 96)
     path = write(tmp_path / "out.mp4", video)
-    turned = tmp_path / "turned.mp4"
-    data = bytearray(path.read_bytes())
-    # a quarter turn clockwise in the track header's matrix, as phones write it
-    matrix = data.index(b"tkhd") + 4 + 40
-    data[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True)
-        for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
-    )
-    turned.write_bytes(bytes(data))
+    turned = turn(path, tmp_path / "turned.mp4")
     (frame, *_) = read_video(turned)
     assert frame.shape == (96, 64, 3)
     assert np.abs(frame.astype(int) - np.rot90(video[0], -1)).mean() < 4

@@ -1,7 +1,7 @@
 """Any frames of a video, in any order: of a video file, or of a folder of pictures."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,9 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", 
 _TIMED = ("mov,mp4", "matroska,webm", "mpegts")
 
 
+Fit = Callable[[Image.Image], Image.Image]
+
+
 class FrameReader(Protocol):
     """The frames of one video by their numbers; made by `open_frames`."""
 
@@ -24,10 +27,15 @@ class FrameReader(Protocol):
         """How many frames there are."""
         ...
 
-    def read(self, numbers: Sequence[int]) -> list[Image.Image]:
+    def read(self, numbers: Sequence[int], fit: Fit | None = None) -> list[Image.Image]:
         """Return frames, upright and RGB, in the order asked.
 
+        Args:
+            numbers: of the frames.
+            fit: done to each frame as it is decoded, so that only its results are kept in memory.
+
         Raises:
+            IndexError: there is no such frame.
             ValueError: the video is damaged there.
             OSError: it cannot be read.
         """
@@ -51,12 +59,17 @@ def open_frames(path: str | Path) -> FrameReader:
 
 def list_pictures(folder: Path) -> list[Path]:
     """List the pictures in a folder; numbers in names are counted: 2.png comes before 10.png."""
-    pictures = (
+    return list_files(folder, PICTURE_SUFFIXES)
+
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """List the files with these suffixes, hidden ones left out, in the order of `list_pictures`."""
+    found = (
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
-    return sorted(pictures, key=_natural)
+    return sorted(found, key=_natural)
 
 
 def _natural(path: Path) -> tuple[tuple[str, int], ...]:
@@ -70,14 +83,15 @@ class PictureFrames:
 
     Args:
         folder: where they are.
+        leave_out: name of a picture that is no frame.
 
     Raises:
         ValueError: there are none.
         OSError: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._pictures = list_pictures(folder)
+    def __init__(self, folder: Path, leave_out: str | None = None) -> None:
+        self._pictures = [path for path in list_pictures(folder) if path.name != leave_out]
         if not self._pictures:
             raise ValueError(f"{folder}: there are no pictures in this folder")
 
@@ -85,9 +99,10 @@ class PictureFrames:
         """How many frames there are."""
         return len(self._pictures)
 
-    def read(self, numbers: Sequence[int]) -> list[Image.Image]:
+    def read(self, numbers: Sequence[int], fit: Fit | None = None) -> list[Image.Image]:
         """Return frames in the order asked."""
-        return [open_picture(self._pictures[number]) for number in numbers]
+        opened = (open_picture(self._pictures[number]) for number in numbers)
+        return [fit(picture) if fit else picture for picture in opened]
 
     def close(self) -> None:
         """Do nothing: pictures are opened one by one."""
@@ -138,12 +153,13 @@ class VideoFrames:
         """Close the file."""
         self._container.close()
 
-    def read(self, numbers: Sequence[int]) -> list[Image.Image]:
+    def read(self, numbers: Sequence[int], fit: Fit | None = None) -> list[Image.Image]:
         """Return frames in the order asked; a frame asked twice is decoded once."""
+        fit = fit or (lambda frame: frame)
         wanted = sorted({range(self._length)[number] for number in numbers})
-        decoded = self._seek(wanted, self._index) if self._index else {}
+        decoded = self._seek(wanted, self._index, fit) if self._index else {}
         if len(decoded) < len(wanted):
-            decoded = self._decode_all(wanted)
+            decoded = self._decode_all(wanted, fit)
         return [decoded[range(self._length)[number]] for number in numbers]
 
     def _find_frames(self) -> _Index | None:
@@ -171,7 +187,7 @@ class VideoFrames:
             ) from None
         return _Index(sorted(times), sorted(keys)) if len(set(times)) == len(times) else None
 
-    def _seek(self, wanted: list[int], index: _Index) -> dict[int, Image.Image]:
+    def _seek(self, wanted: list[int], index: _Index, fit: Fit) -> dict[int, Image.Image]:
         """Return those of the wanted frames that are found by their times."""
         import av
 
@@ -183,7 +199,7 @@ class VideoFrames:
                 for frame in self._container.decode(self._stream):
                     number = missing.pop(frame.pts, None)
                     if number is not None:
-                        found[number] = Image.fromarray(upright_frame(frame))
+                        found[number] = fit(Image.fromarray(upright_frame(frame)))
                     if not missing:
                         break
         except av.FFmpegError as error:
@@ -207,10 +223,10 @@ class VideoFrames:
     def _count(self) -> int:
         return sum(1 for _ in read_video(self._path))
 
-    def _decode_all(self, wanted: list[int]) -> dict[int, Image.Image]:
+    def _decode_all(self, wanted: list[int], fit: Fit) -> dict[int, Image.Image]:
         numbers = set(wanted)
         found = {
-            number: Image.fromarray(frame)
+            number: fit(Image.fromarray(frame))
             for number, frame in enumerate(read_video(self._path))
             if number in numbers
         }

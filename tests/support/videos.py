@@ -1,0 +1,64 @@
+"""Videos of a moving pattern, encoded by PyAV in any container and codec."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def moving_pattern(frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """Return uint8 (frames, height, width, 3): coloured squares that slide to the left."""
+    cells = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 4 + 1, 3))
+    wide = cells.astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)[:height]
+    return np.stack([np.roll(wide, -index, axis=1)[:, :width] for index in range(frames)])
+
+
+def write_encoded(
+    path: Path,
+    video: np.ndarray,
+    codec: str = "libx264",
+    *,
+    rate: int = 25,
+    times: Iterable[int] | None = None,
+    pixels: str = "yuv420p",
+    **options: str,
+) -> Path:
+    """Encode frames (F, H, W, 3); `times` are in units of 1/rate, the numbers of frames if None."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.height, stream.width = video.shape[1:3]
+        stream.pix_fmt = pixels
+        for time, rgb in zip(times or range(len(video)), video):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pixels)
+            frame.pts, frame.time_base = time, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def cut_start(source: Path, target: Path, seconds: float) -> Path:
+    """Copy an MP4 without its start: by an edit list, so that packets before it are discarded."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as part:
+        stream = whole.streams.video[0]
+        copy = part.add_stream_from_template(stream)
+        start = round(seconds / stream.time_base)
+        for packet in whole.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, copy
+                part.mux(packet)
+    return target
+
+
+def turn(source: Path, target: Path) -> Path:
+    """Copy an MP4 that says it must be shown a quarter turn clockwise, as phones write it."""
+    data = bytearray(source.read_bytes())
+    size = 64 << 16
+    matrix = data.index(b"tkhd") + 4 + 40
+    data[matrix : matrix + 36] = b"".join(
+        value.to_bytes(4, "big", signed=True)
+        for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, size, 0, 1 << 30)
+    )
+    target.write_bytes(bytes(data))
+    return target
