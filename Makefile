@@ -10,8 +10,7 @@ export NO_MKDOCS_2_WARNING := 1
 .PHONY: demo test test-slow lint format docs bench clean
 
 demo: .venv/installed
-	$(BIN)/unianimate info
-	$(BIN)/python examples/custom_video_model.py
+	$(BIN)/unianimate demo
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto

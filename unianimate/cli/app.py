@@ -8,6 +8,7 @@ import typer
 
 from .animate import animate
 from .convert import convert
+from .demo import demo
 from .info import info
 from .pose import pose
 
@@ -30,6 +31,7 @@ _ADVICE: dict[type[Exception], str] = {
 
 app.command()(animate)
 app.command()(convert)
+app.command()(demo)
 app.command()(info)
 app.add_typer(pose)
 

@@ -1,5 +1,6 @@
 """Pictures and videos in and out, and the videos that training draws its clips from."""
 
+from .contact_sheet import contact_sheet
 from .pictures import fit_picture, open_picture
 from .puppet_videos import PuppetVideos
 from .puppets import Puppet, puppet_gallery
@@ -10,6 +11,7 @@ __all__ = [
     "PuppetVideos",
     "VideoInfo",
     "VideoWriter",
+    "contact_sheet",
     "fit_picture",
     "open_picture",
     "probe_video",
