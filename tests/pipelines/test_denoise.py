@@ -3,7 +3,7 @@ import torch
 from golden import load_golden
 
 from unianimate.blocks.noise_scheduler import NoiseScheduler
-from unianimate.pipelines import denoise, plan_windows
+from unianimate.pipelines import denoise, make_scheduler, plan_windows
 
 GOLDEN, NOTES = load_golden("diffusion")
 START = GOLDEN["noise.init_long"]
@@ -92,16 +92,24 @@ class PointNetwork:
         self.clean, self.tables = clean, NoiseScheduler()
 
     def __call__(self, latents, timestep, frames):
-        alpha = self.tables.alphas_cumprod[int(timestep)]
-        noise = (latents - alpha.sqrt() * self.clean) / (1 - alpha).sqrt()
-        return (alpha.sqrt() * noise - (1 - alpha).sqrt() * self.clean).float(), None
+        alpha, clean = self.tables.alphas_cumprod[int(timestep)], self.clean[:, :, list(frames)]
+        noise = (latents - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        return (alpha.sqrt() * noise - (1 - alpha).sqrt() * clean).float(), None
 
 
 # diffusers calls numpy on tensors in a way that numpy 2 announces the end of
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("DDIMScheduler", {"clip_sample": False}), ("DPMSolverMultistepScheduler", {})],
+    [
+        ("DDIMScheduler", {"clip_sample": False}),
+        ("DPMSolverMultistepScheduler", {}),
+        ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+        ("UniPCMultistepScheduler", {}),
+        ("EulerDiscreteScheduler", {}),
+        ("EulerAncestralDiscreteScheduler", {}),
+        ("LCMScheduler", {"clip_sample": False}),
+    ],
 )
 def test_any_diffusers_scheduler_can_be_passed_in(name, options):
     import diffusers
@@ -119,9 +127,45 @@ def test_any_diffusers_scheduler_can_be_passed_in(name, options):
     scheduler.set_timesteps(15)
     clean = GOLDEN["input.x0"]
     start = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    result = denoise(PointNetwork(clean), start, scheduler)
+    windows = plan_windows(clean.shape[2], 5, 2)
+    generator = torch.Generator().manual_seed(1)
+    result = denoise(PointNetwork(clean), start, scheduler, windows=windows, generator=generator)
     # 15 does not divide 1000: DDIM ends at timestep 0, where a noise of sqrt(beta_0) is left
     torch.testing.assert_close(result, clean, atol=5 * 0.00085**0.5, rtol=0)
     if name != "DDIMScheduler":
-        with pytest.raises(ValueError, match="DPMSolverMultistepScheduler has no eta"):
+        with pytest.raises(ValueError, match=f"{name} has no eta"):
             denoise(PointNetwork(clean), start, scheduler, eta=0.3)
+
+
+def gaussian_network(mean: float, deviation: float):
+    """The best network for pixels from N(mean, deviation^2), and where its exact flow leads."""
+    tables = NoiseScheduler()
+
+    def predict(latents, timestep, frames):
+        alpha = tables.alphas_cumprod[int(timestep)]
+        centred = latents.double() - alpha.sqrt() * mean
+        variance = alpha * deviation**2 + 1 - alpha
+        clean = mean + deviation**2 * alpha.sqrt() * centred / variance
+        noise = (latents - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        return (alpha.sqrt() * noise - (1 - alpha).sqrt() * clean).float(), None
+
+    return predict, lambda start: mean + deviation * start
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("deviation", [0.1, 0.3, 0.7, 1.3])
+@pytest.mark.parametrize("steps", [10, 15, 25])
+def test_dpm_solver_needs_half_the_steps(steps, deviation):
+    start = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    predict, flow = gaussian_network(0.4, deviation)
+    errors = {}
+    for name, n in (("dpm++", steps), ("ddim", 2 * steps)):
+        scheduler = make_scheduler(name)
+        scheduler.set_timesteps(n)
+        errors[name] = float((denoise(predict, start, scheduler) - flow(start)).square().mean())
+    assert errors["dpm++"] < errors["ddim"]
+
+
+def test_a_scheduler_without_that_name_is_refused():
+    with pytest.raises(ValueError, match=r"must be one of ddim, dpm\+\+, got 'euler'"):
+        make_scheduler("euler")

@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 from .denoise import denoise
 from .long_video import Chain, LongVideo, Single, Window
+from .schedulers import SCHEDULERS, make_scheduler
 from .windows import plan_windows
 
 if TYPE_CHECKING:
     from .animate import AnimatePipeline
 
 __all__ = [
+    "SCHEDULERS",
     "AnimatePipeline",
     "Chain",
     "LongVideo",
     "Single",
     "Window",
     "denoise",
+    "make_scheduler",
     "plan_windows",
 ]
 

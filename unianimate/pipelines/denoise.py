@@ -1,11 +1,13 @@
 """The denoising loop: windows, guidance, one scheduler step after the other."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from .distributed import ALONE, Processes
 
 Windows = Sequence[Sequence[int]]
 Callback = Callable[[int, Tensor, Tensor], None]
@@ -21,7 +23,7 @@ class Predict(Protocol):
 
         Args:
             latents: (B, C, F of the window, H, W).
-            timestep: int64, no axes.
+            timestep: without axes, in the dtype of the scheduler's.
             frames: the window's indices into the whole video.
         """
         ...
@@ -37,12 +39,13 @@ def denoise(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """Denoise latents over all timesteps of a scheduler.
 
-    At each step every window is predicted, predictions that overlap are averaged uniformly in the
-    order of the windows, guided by ``u + guidance_scale * (c - u)`` (Ho and Salimans, arXiv
-    2207.12598), and the scheduler takes its step on the whole video.
+    At each step every window is predicted and guided by ``u + guidance_scale * (c - u)`` (Ho and
+    Salimans, arXiv 2207.12598), predictions that overlap are averaged uniformly in the order of the
+    windows, and the scheduler takes its step on the whole video.
 
     Args:
         predict: the network on a window; an unconditional prediction of None means no guidance.
@@ -53,6 +56,7 @@ def denoise(
         eta: stochasticity of DDIM, for schedulers that have it.
         generator: draws the noise of ``eta > 0``.
         callback: called after each step with its number, the timestep and the latents.
+        processes: share the windows; each calls with the same arguments and gets the same result.
 
     Returns:
         (B, C, F, H, W) clean latents, float32.
@@ -71,30 +75,47 @@ def denoise(
     visits = visits.to(latents.device).view(1, 1, -1, 1, 1)
     options = _step_options(scheduler, eta, generator)
 
+    # schedulers in terms of the noise alone, as Euler's, start from larger numbers
+    latents = processes.agree(latents) * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    if hasattr(scheduler, "set_begin_index"):
+        # else it looks for the first timestep, which may be there twice
+        scheduler.set_begin_index(0)
     for number, timestep in enumerate(scheduler.timesteps):
         sample = latents
         if hasattr(scheduler, "scale_model_input"):
             sample = scheduler.scale_model_input(latents, timestep)
-        conditional = torch.zeros_like(latents)
-        unconditional: Tensor | None = None
-        for window in plan:
-            whole = len(plan) == 1 and window == tuple(range(frames))
-            part = sample if whole else sample[:, :, list(window)]
-            c, u = predict(part, timestep, window)
-            index = torch.tensor(window, device=latents.device)
-            conditional.index_add_(2, index, c.to(latents.dtype))
-            if u is not None:
-                if unconditional is None:
-                    unconditional = torch.zeros_like(latents)
-                unconditional.index_add_(2, index, u.to(latents.dtype))
-        prediction = conditional / visits
-        if unconditional is not None:
-            base = unconditional / visits
-            prediction = base + guidance_scale * (prediction - base)
-        latents = scheduler.step(prediction, timestep, latents, **options).prev_sample
+        prediction = torch.zeros_like(latents)
+        for window, part in zip(
+            plan, _predict_windows(predict, sample, timestep, plan, guidance_scale, processes)
+        ):
+            prediction.index_add_(2, torch.tensor(window, device=latents.device), part)
+        latents = scheduler.step(prediction / visits, timestep, latents, **options).prev_sample
         if callback is not None:
             callback(number, timestep, latents)
     return latents
+
+
+def _predict_windows(
+    predict: Predict,
+    sample: Tensor,
+    timestep: Tensor,
+    plan: Sequence[tuple[int, ...]],
+    guidance_scale: float,
+    processes: Processes,
+) -> Iterator[Tensor]:
+    """Yield the guided prediction of each window, in order."""
+
+    def guided(window: tuple[int, ...]) -> Tensor:
+        whole = window == tuple(range(sample.shape[2]))
+        part = sample if whole else sample[:, :, list(window)]
+        c, u = predict(part, timestep, window)
+        c = c.to(sample.dtype)
+        return c if u is None else u + guidance_scale * (c - u)
+
+    def empty(window: tuple[int, ...]) -> Tensor:
+        return sample.new_empty((*sample.shape[:2], len(window), *sample.shape[3:]))
+
+    return processes.share(plan, guided, empty)
 
 
 def _step_options(scheduler: Any, eta: float, generator: torch.Generator | None) -> dict[str, Any]:
