@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 from command import run
+from PIL import Image
+from stand_in import write_networks
+from videos import moving_pattern, write_encoded
 
-from unianimate.data import probe_video, read_video
+from unianimate.data import list_videos, open_video_set, probe_video, read_video
 from unianimate.pose import PosePictures, PoseSequence
 
 
@@ -64,3 +67,86 @@ def test_extract_without_networks_says_what_is_needed(files, command, monkeypatc
     assert status == 2
     assert "yolox_l.onnx" in err
     assert not (files / "out.npz").exists()
+
+
+@pytest.fixture
+def networks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    folder = tmp_path / "data" / "unianimate" / "pose"
+    folder.mkdir(parents=True)
+    write_networks(folder)
+
+
+def write_pictures(folder, frames):
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(moving_pattern(frames)):
+        Image.fromarray(frame).save(folder / f"{index:04d}.png")
+
+
+def test_extract_writes_beside_the_source(networks, tmp_path, command):
+    video = write_encoded(tmp_path / "dance.mp4", moving_pattern(5))
+    status, out, _ = command("extract", video, "--every", 2)
+    assert (status, out) == (0, f"{tmp_path / 'dance_pose.npz'}: 3 frames, a person in 3\n")
+    assert PoseSequence.load(tmp_path / "dance_pose.npz").fps == 12.5
+    write_pictures(tmp_path / "pictures", 3)
+    status, _, _ = command("extract", tmp_path / "pictures", "-o", tmp_path / "named.npz")
+    assert (status, len(PoseSequence.load(tmp_path / "named.npz"))) == (0, 3)
+    status, _, err = command("extract", video, "-o", tmp_path / "none" / "out.npz")
+    assert (status, "none: there is no such folder" in err) == (2, True)
+
+
+def test_extract_prepares_a_folder_and_goes_on_where_it_stopped(networks, tmp_path, command):
+    videos = tmp_path / "videos"
+    write_pictures(videos / "b", 3)
+    write_encoded(videos / "a.mp4", moving_pattern(4))
+    write_encoded(videos / "c.mp4", moving_pattern(2))
+    (videos / "d.mp4").write_text("no video")
+    status, out, err = command("extract", videos)
+    assert status == 0
+    assert out == f"{videos}: poses of 3 videos written, 0 were there, 1 videos skipped\n"
+    assert "4/4" in err and "d.mp4: this is not a video that can be read" in err
+    lengths = {"a": 4, "b": 3, "c": 2}
+    for name, length in lengths.items():
+        assert len(PoseSequence.load(videos / f"{name}_pose.npz")) == length
+
+    before = (videos / "a_pose.npz").stat().st_mtime_ns
+    (videos / "b_pose.npz").unlink()
+    _, out, _ = command("extract", videos)
+    assert out == f"{videos}: poses of 1 videos written, 2 were there, 1 videos skipped\n"
+    assert (videos / "a_pose.npz").stat().st_mtime_ns == before
+
+    prepared = open_video_set("folder", videos, 32, 32)
+    assert [prepared.num_frames(index) for index in range(3)] == [4, 2, 3]
+
+
+@pytest.mark.parametrize("layout", ["tiktok", "fashion"])
+def test_extract_prepares_the_public_data_sets(networks, tmp_path, command, layout):
+    source = tmp_path / layout
+    if layout == "tiktok":
+        for number in (1, 338):
+            write_pictures(source / f"{number:05d}" / "images", 2)
+    else:
+        for part in ("train", "test"):
+            (source / part).mkdir(parents=True)
+            write_encoded(source / part / "91.mp4", moving_pattern(2))
+    status, out, _ = command("extract", source, "--layout", layout, "-o", tmp_path / "poses")
+    assert (status, "poses of 2 videos written" in out) == (0, True)
+    assert {path.name for path in source.rglob("*.npz")} == set()
+    for split in ("train", "test"):
+        assert len(list_videos(layout, source, split)) == 1
+        videos = open_video_set(layout, source, 32, 32, split=split, poses=tmp_path / "poses")
+        assert videos.num_frames(0) == 2
+
+
+def test_extract_refuses_folders_without_videos(networks, tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    status, _, err = command("extract", tmp_path / "empty")
+    assert (status, "there are no videos in it; a data set of layout folder has" in err) == (
+        2,
+        True,
+    )
+    (tmp_path / "empty" / "a.mp4").write_text("no video")
+    status, _, err = command("extract", tmp_path / "empty")
+    assert (status, "none of the 1 videos in it can be read" in err) == (2, True)
+    status, _, err = command("extract", tmp_path / "empty", "--layout", "ubc")
+    assert (status, "layout must be folder, tiktok, fashion, got 'ubc'" in err) == (2, True)

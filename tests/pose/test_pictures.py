@@ -1,19 +1,8 @@
 import numpy as np
 import pytest
+from poses import random_pose
 
-from unianimate.pose import PosePictures, PoseSequence, draw_pose, write_pose_pictures
-
-
-def random_pose(frames: int) -> PoseSequence:
-    random = np.random.default_rng(0)
-    return PoseSequence(
-        bodies=random.uniform(0.1, 0.9, (frames, 20, 2)),
-        visible=np.ones((frames, 20), dtype=bool),
-        hands=random.uniform(0.1, 0.9, (frames, 2, 21, 2)),
-        faces=np.full((frames, 68, 2), -1.0),
-        width=100,
-        height=100,
-    )
+from unianimate.pose import PosePictures, draw_pose, write_pose_pictures
 
 
 def test_a_folder_gives_back_what_was_drawn(tmp_path):

@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -179,6 +180,12 @@ def test_files_that_are_no_poses_are_refused_with_their_path(tmp_path):
     for content in (b"", b"PK\x03\x04 cut", b"not a zip"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"pose\.npz: not a pose file"):
+            PoseSequence.load(path)
+    PoseSequence(**broken()).save(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes(8) + whole[place + 8 :])
+        with contextlib.suppress(ValueError):
             PoseSequence.load(path)
     np.savez(path, bodies=np.zeros((1, 20, 2)))
     with pytest.raises(ValueError, match="it lacks visible, hands, faces, width, height"):

@@ -1,9 +1,13 @@
 """``unianimate pose``: extract, align and draw poses."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from unianimate.pose import PoseSequence
 
 pose = typer.Typer(name="pose", help="Extract, align and draw poses.", no_args_is_help=True)
 
@@ -17,9 +21,24 @@ _Keypoints = Annotated[Path | None, typer.Option(help="Path of dw-ll_ucoco_384.o
 
 @pose.command()
 def extract(
-    source: Annotated[Path, typer.Argument(help="A video, or a photo.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Pose file (.npz) to write.")],
-    every: Annotated[int, typer.Option(min=1, help="Take each n-th frame.")] = 1,
+    source: Annotated[
+        Path, typer.Argument(help="A video, a photo, or a folder of videos to prepare.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Pose file (.npz) to write; for a folder, where to put the pose files "
+            "[default: NAME_pose.npz beside each].",
+        ),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="Of the folder: folder, tiktok or fashion.")
+    ] = "folder",
+    every: Annotated[
+        int, typer.Option(min=1, help="Take each n-th frame; training needs all.")
+    ] = 1,
     smooth: Annotated[
         float, typer.Option(min=0.0, help="Smooth over time: standard deviation in frames.")
     ] = 0.0,
@@ -27,15 +46,60 @@ def extract(
     detector: _Detector = None,
     keypoints: _Keypoints = None,
 ) -> None:
-    """Find the pose of the person in every frame, with DWPose."""
-    from unianimate.pose import DWPose, smooth_pose
+    """Find the pose of the person in every frame, with DWPose.
 
-    find = DWPose(detector, keypoints, provider=_provider(provider))
-    frames, fps = _frames(source, every)
-    found = smooth_pose(find(frames, fps=fps), smooth)
-    found.save(output)
-    seen = int(found.visible.any(axis=1).sum())
-    typer.echo(f"{output}: {len(found)} frames, a person in {seen}")
+    A folder is prepared for training: videos that have poses are left alone, so that an interrupted
+    run goes on where it was, and those that cannot be read are named and skipped. A folder of
+    pictures is one video when -o names a pose file.
+    """
+    from unianimate.pose import DWPose, PoseSequence, smooth_pose
+
+    detect = DWPose(detector, keypoints, provider=_provider(provider))
+
+    def find(video: Path) -> PoseSequence:
+        frames, fps = _frames(video, every)
+        return smooth_pose(detect(frames, fps=fps), smooth)
+
+    if source.is_dir() and (output is None or output.suffix.lower() != ".npz"):
+        _extract_folder(source, output or source, layout, find)
+        return
+    target = output or source.with_name(f"{source.stem}_pose.npz")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent}: there is no such folder; make it first")
+    found = find(source)
+    found.save(target)
+    typer.echo(f"{target}: {_seen(found)}")
+
+
+def _extract_folder(
+    source: Path, target: Path, layout: str, find: Callable[[Path], "PoseSequence"]
+) -> None:
+    from unianimate.data import find_poses, list_videos, pose_file
+
+    videos = list_videos(layout, source)  # type: ignore[arg-type]  # it refuses other words
+    missing = [video for video in videos if find_poses(video, target) is None]
+    broken = 0
+    for number, video in enumerate(missing, start=1):
+        try:
+            found = find(video.path)
+        except (ValueError, OSError) as error:
+            broken += 1
+            typer.echo(f"{number}/{len(missing)} skipped: {error}", err=True)
+            continue
+        path = pose_file(video, target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found.save(path)
+        typer.echo(f"{number}/{len(missing)} {path}: {_seen(found)}", err=True)
+    if broken == len(videos):
+        raise ValueError(f"{source}: none of the {broken} videos in it can be read")
+    typer.echo(
+        f"{target}: poses of {len(missing) - broken} videos written, {len(videos) - len(missing)} "
+        f"were there, {broken} videos skipped"
+    )
+
+
+def _seen(poses: "PoseSequence") -> str:
+    return f"{len(poses)} frames, a person in {int(poses.visible.any(axis=1).sum())}"
 
 
 @pose.command()
@@ -94,12 +158,17 @@ def draw(
 
 
 def _frames(source: Path, every: int) -> tuple[Any, float]:
-    """Return the frames of a video or a photo, and their number a second (0 for a photo)."""
+    """Return the frames of a video or photo, and their number a second (0 where it is unknown)."""
     import numpy as np
 
     from unianimate.data import open_picture, probe_video, read_video
+    from unianimate.data.frames import PICTURE_SUFFIXES, PictureFrames
 
-    if source.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}:
+    if source.is_dir():
+        pictures = PictureFrames(source)
+        numbers = range(0, len(pictures), every)
+        return (np.asarray(pictures.read([number])[0]) for number in numbers), 0.0
+    if source.suffix.lower() in PICTURE_SUFFIXES:
         return [np.asarray(open_picture(source))], 0.0
     return read_video(source, every=every), probe_video(source).fps / every
 

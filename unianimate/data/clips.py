@@ -126,6 +126,9 @@ class ClipBatches:
         seed: of the choice.
         rank: which of the processes asks; it gets every `world_size`-th clip of the step.
         world_size: how many there are; must divide `batch_size`.
+
+    Raises:
+        ValueError: it does not, or there are no lengths to choose from.
     """
 
     batch_size: int
@@ -135,6 +138,16 @@ class ClipBatches:
     seed: int = 0
     rank: int = 0
     world_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what would give the processes different numbers of clips."""
+        if self.batch_size < 1 or self.batch_size % self.world_size:
+            raise ValueError(
+                f"ClipBatches: batch_size must be a multiple of the {self.world_size} processes, "
+                f"got {self.batch_size}"
+            )
+        if not self.lengths:
+            raise ValueError("ClipBatches: lengths is empty; give one or more, as (16, 32)")
 
     def __len__(self) -> int:
         """How many steps there are."""

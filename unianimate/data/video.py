@@ -100,14 +100,15 @@ def open_container(path: str | Path) -> Any:
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path}: this is a folder, wanted a video")
     try:
-        container = av.open(str(path))
+        # a title in another encoding is no reason to refuse the pictures
+        container = av.open(str(path), metadata_errors="replace")
     except av.FFmpegError as error:
         if isinstance(error, OSError) and not Path(path).is_file():
             raise FileNotFoundError(f"{path}: there is no such file") from None
         raise ValueError(f"{path}: this is not a video that can be read") from None
-    if not container.streams.video:
+    if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
-        raise ValueError(f"{path}: there are no pictures in it")
+        raise ValueError(f"{path}: there are no pictures in it that can be decoded")
     return container
 
 

@@ -1,7 +1,6 @@
 """`PoseSequence`: key points of one person over the frames of a video, and its file."""
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +132,9 @@ class PoseSequence:
                 if isinstance(stored, np.ndarray):
                     raise ValueError("it holds one array")
                 arrays = {name: stored[name] for name in stored.files}
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except OSError:
+            raise
+        except Exception as error:  # damage shows as errors of zipfile, zlib, tokenize and more
             raise ValueError(f"{path}: not a pose file (.npz): {error}") from error
         wanted = (*_SHAPES, "width", "height")
         missing = [name for name in wanted if name not in arrays]
