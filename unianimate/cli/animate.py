@@ -3,16 +3,12 @@
 import json as json_module
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from .inputs import default_model, driving_poses
 from .progress import StepProgress
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from unianimate.pose import PoseSequence, PoseSource
 
 
 def animate(
@@ -63,8 +59,8 @@ def animate(
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     photo = open_picture(reference)
-    poses = _poses(reference, photo, driving, reference_pose, no_align, every)
-    folder = model_folder(model) if model is not None else _default_model()
+    poses = driving_poses(reference, photo, driving, reference_pose, no_align, every)
+    folder = model_folder(model) if model is not None else default_model()
     started = time.perf_counter()
     # a wrong output is refused before anything is computed
     writer = VideoWriter(output, fps or poses.fps, audio_from=driving if audio else None)
@@ -103,65 +99,3 @@ def animate(
         typer.echo(json_module.dumps(summary))
     else:
         typer.echo(f"{output}: {count} frames by {folder.name} in {seconds:.0f} s")
-
-
-def _default_model() -> Path:
-    from unianimate.models.folders import model_folder
-
-    for name in ("unianimate-v1", "small"):
-        try:
-            return model_folder(name)
-        except FileNotFoundError:
-            continue
-    raise FileNotFoundError(
-        "there is no model yet: make unianimate-v1 from the official files with "
-        "`unianimate convert`, or name a model folder with --model"
-    )
-
-
-def _poses(
-    reference: Path,
-    photo: "Image.Image",
-    driving: Path,
-    reference_pose: Path | None,
-    no_align: bool,
-    every: int,
-) -> "PoseSource":
-    """Return the driving poses: a folder as it is, key points aligned to the photo's pose."""
-    from unianimate.pose import DrawnPoses, FolderPoses, PosePictures, PoseSequence, align_pose
-
-    if driving.is_dir():
-        return FolderPoses(PosePictures.open(driving), every)
-    is_file = driving.suffix.lower() == ".npz"
-    sequence = PoseSequence.load(driving) if is_file else _extract(driving)
-    target = _reference_pose(reference, photo, reference_pose)
-    return DrawnPoses(sequence if no_align else align_pose(sequence, target), target, every)
-
-
-def _reference_pose(reference: Path, photo: "Image.Image", named: Path | None) -> "PoseSequence":
-    """Return the photo's pose: the file named, the one beside the photo, or by extraction."""
-    import numpy as np
-
-    from unianimate.data import open_picture
-    from unianimate.pose import DWPose, PoseSequence
-
-    beside = reference.with_name(f"{reference.stem}_pose.npz")
-    if named is not None and named.suffix.lower() != ".npz":
-        return DWPose()([np.asarray(open_picture(named))])
-    if named is not None or beside.is_file():
-        return PoseSequence.load(named or beside)
-    try:
-        return DWPose()([np.asarray(photo)])
-    except (FileNotFoundError, ImportError) as error:
-        raise FileNotFoundError(
-            f"the pose of {reference} is not known: name it with --reference-pose, put "
-            f"{beside.name} beside the photo, or let it be found: {error}"
-        ) from error
-
-
-def _extract(video: Path) -> "PoseSequence":
-    from unianimate.data import probe_video, read_video
-    from unianimate.pose import DWPose
-
-    info = probe_video(video)
-    return DWPose()(read_video(video), fps=info.fps)
