@@ -11,6 +11,7 @@ from .convert import convert
 from .demo import demo
 from .info import info
 from .pose import pose
+from .train import train
 
 app = typer.Typer(
     name="unianimate",
@@ -33,6 +34,7 @@ app.command()(animate)
 app.command()(convert)
 app.command()(demo)
 app.command()(info)
+app.command()(train)
 app.add_typer(pose)
 
 

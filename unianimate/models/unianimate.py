@@ -1,5 +1,6 @@
 """UniAnimate: the whole model, as it is built, stored and put on devices."""
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,8 +95,17 @@ class UniAnimate(nn.Module):
         whole.eval()
         return whole.offload(device) if offload else whole.to(device)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a model folder that `from_pretrained` reads, in the dtypes of the parts."""
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write a model folder that `from_pretrained` reads.
+
+        Args:
+            folder: made if it is not there.
+            dtype: of all weights in the files; None leaves every part as it is.
+        """
+        if dtype is not None:
+            half = copy.deepcopy(self).to(dtype)
+            half.save_pretrained(folder)
+            return
         folder = Path(folder)
         (folder / "unet").mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")

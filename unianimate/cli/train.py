@@ -1,0 +1,110 @@
+"""``unianimate train``: a recipe, what is laid over it, and the run it makes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from unianimate.training.loop import Record
+
+
+def train(
+    overlay: Annotated[
+        Path | None, typer.Argument(help="YAML file of settings to lay over the recipe.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; an old one goes on.")
+    ] = Path("run"),
+    recipe: Annotated[
+        str | None, typer.Option(help="Settings that come with the package: see --list.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as optimizer.learning_rate=1e-4."),
+    ] = None,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", help="List the recipes and stop.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the whole configuration and stop.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Train a model, or go on training one; `torchrun` starts it on many GPUs or machines."""
+    import yaml
+
+    from unianimate.training.config import load_config
+    from unianimate.training.recipes import read_recipe, recipe_names
+
+    if list_recipes:
+        typer.echo("\n".join(recipe_names()))
+        return
+    config = load_config(
+        {} if recipe is None else read_recipe(recipe), overlay, _split(settings or [])
+    )
+    if show:
+        typer.echo(yaml.safe_dump(config.to_dict(), sort_keys=False), nl=False)
+        return
+
+    from unianimate.training.run import run_training
+
+    with _Progress(config.steps, quiet) as progress:
+        model = run_training(config, output, report=progress.report, progress=progress.prepared)
+    typer.echo(f"{model}: trained for {config.steps} steps")
+
+
+def _split(settings: list[str]) -> dict[str, str]:
+    pairs = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set wants name=value, got {setting!r}")
+        pairs[name] = value
+    return pairs
+
+
+class _Progress:
+    """A bar over the steps with the last loss, and one over each preparation; or nothing."""
+
+    def __init__(self, steps: int, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"),
+            console=Console(stderr=True),
+            disable=quiet,
+        )
+        self._steps = steps
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def prepared(self, what: str, done: int, in_all: int) -> None:
+        """Show how far a preparation is."""
+        self._show(what, done, in_all, "")
+
+    def report(self, line: "Record") -> None:
+        """Show a line of the log."""
+        said = ", ".join(f"{k} {line[k]:.4g}" for k in ("loss", "psnr") if k in line)
+        self._show("steps", int(line["step"]), self._steps, said)
+
+    def _show(self, what: str, done: int, in_all: int, said: str) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=in_all, said=said)
+        self._bar.update(self._tasks[what], completed=done, said=said)

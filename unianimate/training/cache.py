@@ -1,0 +1,203 @@
+"""Videos drawn or decoded once, kept on disk at the model's size, and read at random."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unianimate.data.clips import BrokenVideoError, Pictures, VideoSet
+
+Progress = Callable[[int, int], None]
+
+_INDEX, _FRAMES, _POSES = "index.json", "frames.npy", "poses.npy"
+
+
+class VideoCache:
+    """A `VideoSet` in memory-mapped files, with the latents of every frame once they are added.
+
+    Args:
+        folder: where `write` put it.
+        key: names the autoencoder whose latents are wanted; they may be there already.
+
+    Attributes:
+        lengths: frames of each video.
+
+    Raises:
+        FileNotFoundError: there is no complete cache in the folder.
+    """
+
+    def __init__(self, folder: str | Path, key: str = "") -> None:
+        self.folder, self.key = Path(folder), key
+        if not (self.folder / _INDEX).is_file():
+            raise FileNotFoundError(f"{self.folder}: there is no cache of videos here")
+        self.lengths: list[int] = json.loads((self.folder / _INDEX).read_text())["lengths"]
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._frames: Pictures = np.load(self.folder / _FRAMES, mmap_mode="r")
+        self._poses: Pictures = np.load(self.folder / _POSES, mmap_mode="r")
+        self._latents: NDArray[np.float16] | None = None
+        if self._latents_path.is_file():
+            self._latents = np.load(self._latents_path, mmap_mode="r")
+
+    def __reduce__(self) -> tuple[type["VideoCache"], tuple[Path, str]]:
+        """Let processes open the files anew; a memory map would be sent as what it holds."""
+        return VideoCache, (self.folder, self.key)
+
+    def __len__(self) -> int:
+        """How many videos there are."""
+        return len(self.lengths)
+
+    def num_frames(self, index: int) -> int:
+        """Return how many frames a video has."""
+        return self.lengths[index]
+
+    def read(self, index: int, frames: Sequence[int]) -> tuple[Pictures, Pictures]:
+        """Return frames and poses, each uint8 (n, H, W, 3)."""
+        rows = self._rows(index, frames)
+        return self._frames[rows], self._poses[rows]
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether `add_latents` was here."""
+        return self._latents is not None
+
+    def latents(self, index: int, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return means and standard deviations of the posterior, float32 (n, C, h, w), scaled."""
+        if self._latents is None:
+            raise FileNotFoundError(f"{self.folder}: has no latents yet")
+        moments = torch.from_numpy(self._latents[self._rows(index, frames)]).float()
+        mean, std = moments.chunk(2, dim=1)
+        return mean, std
+
+    def all_frames(self, size: int) -> Iterator[Pictures]:
+        """Yield every frame, up to `size` at a time."""
+        for start in range(0, len(self._frames), size):
+            yield self._frames[start : start + size]
+
+    def add_latents(self, moments: Iterator[Tensor]) -> None:
+        """Store the moments of the posterior of `all_frames`, in that order: (n, 2 C, h, w)."""
+        path, stored, done = self._latents_path, None, 0
+        unfinished = path.with_suffix(".unfinished")
+        for part in moments:
+            if stored is None:
+                shape = (len(self._frames), *part.shape[1:])
+                stored = open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+            stored[done : done + len(part)] = part.half().cpu().numpy()
+            done += len(part)
+        if stored is None or done != len(self._frames):
+            raise ValueError(f"{path}: wanted latents of {len(self._frames)} frames, got {done}")
+        stored.flush()
+        os.replace(unfinished, path)
+        self._latents = np.load(path, mmap_mode="r")
+
+    @classmethod
+    def write(
+        cls,
+        videos: VideoSet,
+        folder: str | Path,
+        *,
+        workers: int = 0,
+        progress: Progress | None = None,
+    ) -> "VideoCache":
+        """Read all videos once; those that are broken are left out.
+
+        The folder appears when it is complete.
+
+        Args:
+            videos: what to read; must be picklable if there are workers.
+            folder: where to put them.
+            workers: processes that read; 0 reads in this one.
+            progress: called with the videos done and the videos in all.
+
+        Raises:
+            FileExistsError: the folder is there already.
+            ValueError: no video can be read.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise FileExistsError(f"{folder}: is there already; remove it, or use it as it is")
+        lengths = {i: n for i in range(len(videos)) if (n := _length(videos, i))}
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            kept = _write_pictures(videos, lengths, unfinished, workers, progress)
+            (unfinished / _INDEX).write_text(json.dumps({"lengths": kept}) + "\n")
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return cls(folder)
+
+    @property
+    def _latents_path(self) -> Path:
+        return self.folder / f"latents-{self.key}.npy"
+
+    def _rows(self, index: int, frames: Sequence[int]) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = self._starts[index] + np.asarray(frames, dtype=np.int64)
+        return rows
+
+
+def _write_pictures(
+    videos: VideoSet,
+    lengths: dict[int, int],
+    folder: Path,
+    workers: int,
+    progress: Progress | None,
+) -> list[int]:
+    """Write frames and poses of the videos that can be read; return the lengths of these."""
+    stores: list[np.memmap[Any, np.dtype[np.uint8]]] = []
+    kept: list[int] = []
+    for done, pictures in enumerate(_read_all(videos, lengths, workers), start=1):
+        if pictures is not None:
+            if not stores:
+                shape = (sum(lengths.values()), *pictures[0].shape[1:])
+                stores = [
+                    open_memmap(folder / name, mode="w+", dtype=np.uint8, shape=shape)
+                    for name in (_FRAMES, _POSES)
+                ]
+            start = sum(kept)
+            for store, part in zip(stores, pictures):
+                store[start : start + len(part)] = part
+            kept.append(len(pictures[0]))
+        if progress is not None:
+            progress(done, len(lengths))
+    if not kept:
+        raise ValueError(f"none of the {len(videos)} videos can be read")
+    for store in stores:
+        store.flush()
+    return kept
+
+
+def _read_all(
+    videos: VideoSet, lengths: dict[int, int], workers: int
+) -> Iterator[tuple[Pictures, Pictures] | None]:
+    if not workers:
+        yield from (_read_one(videos, *item) for item in lengths.items())
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = ([videos] * len(lengths), lengths.keys(), lengths.values())
+        yield from pool.map(_read_one, *jobs, chunksize=4)
+
+
+def _read_one(videos: VideoSet, index: int, length: int) -> tuple[Pictures, Pictures] | None:
+    try:
+        return videos.read(index, range(length))
+    except BrokenVideoError:
+        return None
+
+
+def _length(videos: VideoSet, index: int) -> int:
+    try:
+        return videos.num_frames(index)
+    except BrokenVideoError:
+        return 0

@@ -1,0 +1,194 @@
+"""Training the video network: noised latents in, velocity out."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from unianimate.blocks import NoiseScheduler
+from unianimate.models import UniAnimate
+from unianimate.models.unet3d import Conditions, Kept, draw_kept
+from unianimate.training.batch import Batch, Posterior
+from unianimate.training.config import DiffusionConfig, TrainConfig
+from unianimate.training.draws import generator_of
+from unianimate.training.vae import encode_posterior
+
+# what a generator draws, beside the run's seed and the number of a step or an example
+_STEP, _EXAMPLE = range(2)
+
+
+class DiffusionTask(nn.Module):
+    """Mean squared error of the velocity, with every condition now and then left out.
+
+    With clean latents x0, noise e (plus some that is constant over a frame) and a timestep t,
+    x_t = sqrt(a_t) x0 + sqrt(1 - a_t) e goes in and v = sqrt(a_t) e - sqrt(1 - a_t) x0 is wanted
+    (Salimans and Ho, arXiv 2202.00512). Some clips are told their first frame, so that one network
+    serves both kinds of the unified noise input; poses, first frame and image tokens are dropped
+    for classifier-free guidance. Timesteps are spread evenly over the clips of a step.
+
+    Args:
+        model: its parameters that `config.diffusion.train` names are trained in place, the others
+            are frozen.
+        config: of the run.
+
+    Raises:
+        ValueError: no parameter has a name to train.
+    """
+
+    def __init__(self, model: UniAnimate, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.scheduler = NoiseScheduler()
+        train_only(model, config.diffusion.train)
+        model.unet.gradient_checkpointing = config.gradient_checkpointing
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss, and the plain error without weights."""
+        options = self.config.diffusion
+        draws = Draws.of(batch.numbers.tolist(), self.config)
+        device = batch.pictures.frames.device
+        latents, reference = self._latents(batch)
+        noise = draws.noise(latents.shape, options.offset_noise).to(latents)
+        total = self.scheduler.num_train_timesteps
+        t = draws.timesteps(total, options.timestep_shift).to(device)
+
+        conditions = self._conditions(batch, reference, draws).keeping(draws.kept(options))
+        sample = self.scheduler.add_noise(latents, noise, t)
+        prediction = self.model.unet(sample, t, conditions)
+        wanted = self.scheduler.get_velocity(latents, noise, t)
+        error = (prediction.float() - wanted).square().mean(dim=(1, 2, 3, 4))
+        loss = error
+        if options.snr_gamma is not None:
+            loss = error * self._weight(t, options.snr_gamma)
+        return {"loss": loss.mean(), "error": error.detach().mean()}
+
+    def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Draw latents of the frames (B, C, F, h, w) and of the reference (B, C, h, w)."""
+        posterior = batch.latents
+        if posterior is None:
+            pictures = batch.pictures
+            seen = torch.cat([pictures.frames, pictures.reference.unsqueeze(1)], dim=1)
+            flat = encode_posterior(self.model.vae, seen.flatten(0, 1))
+            posterior = Posterior(*(x.view(*seen.shape[:2], *x.shape[1:]) for x in flat))
+        noise = [
+            torch.randn(posterior.mean.shape[1:], generator=generator)
+            for generator in _generators(batch.numbers.tolist(), self.config.seed, 1)
+        ]
+        drawn = posterior.mean + posterior.std * torch.stack(noise).to(posterior.mean)
+        return drawn[:, :-1].transpose(1, 2), drawn[:, -1]
+
+    def _conditions(self, batch: Batch, reference: Tensor, draws: "Draws") -> Conditions:
+        unet, encoder = self.model.unet, self.model.image_encoder
+        photos = encoder.preprocess(list(batch.pictures.reference.cpu().numpy())).to(
+            reference.device
+        )
+        trained = any(p.requires_grad for p in encoder.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            image_embeds = encoder(photos)
+        strength = self.config.diffusion.first_frame_noise
+        return unet.encode_conditions(
+            self.model.text_embeds,
+            num_frames=batch.pictures.frames.shape[1],
+            latent_size=(reference.shape[-2], reference.shape[-1]),
+            image_embeds=image_embeds,
+            pose=_unit(batch.pictures.poses).transpose(1, 2),
+            reference_pose=_unit(batch.pictures.reference_pose),
+            reference_latents=reference,
+            first_frame=draws.disturb(_unit(batch.pictures.frames[:, 0]), strength),
+        )
+
+    def _weight(self, t: Tensor, gamma: float) -> Tensor:
+        """Return min(SNR, gamma) / (SNR + 1), the weight of a velocity's error."""
+        alpha = self.scheduler.alphas_cumprod.to(t.device)[t].float()
+        snr = alpha / (1 - alpha)
+        return snr.clamp(max=gamma) / (snr + 1)
+
+
+class Draws:
+    """Everything random about the clips of a step that this process has.
+
+    Args:
+        numbers: of the examples.
+        config: of the run.
+    """
+
+    def __init__(self, numbers: Sequence[int], config: TrainConfig) -> None:
+        self._numbers, self._config = numbers, config
+        step = numbers[0] // config.batch_size
+        self._step = generator_of(config.seed, _STEP, step)
+        self._rows = [number - step * config.batch_size for number in numbers]
+        self._examples = _generators(numbers, config.seed, 0)
+        self._start = torch.rand((), generator=self._step)
+
+    @classmethod
+    def of(cls, numbers: Sequence[int], config: TrainConfig) -> "Draws":
+        """Return the draws of these examples, all of one step."""
+        return cls(numbers, config)
+
+    def timesteps(self, total: int, shift: float = 1.0) -> Tensor:
+        """Return (B,) int64 in 0 .. total - 1, evenly spaced over the step's clips, shifted."""
+        size = self._config.batch_size
+        place = torch.randperm(size, generator=self._step)[self._rows]
+        share = (place + self._start) / size
+        share = shift * share / (1 + (shift - 1) * share)
+        return (share * total).long().clamp(max=total - 1)
+
+    def noise(self, shape: torch.Size, offset: float) -> Tensor:
+        """Return noise (B, C, F, h, w), some of it constant over a frame and channel."""
+        rows = []
+        for generator in self._examples:
+            noise = torch.randn(shape[1:], generator=generator)
+            rows.append(noise + offset * torch.randn(*shape[1:3], 1, 1, generator=generator))
+        return torch.stack(rows)
+
+    def disturb(self, pictures: Tensor, strength: float) -> Tensor:
+        """Add noise and a shift of colour, of a random strength, to pictures (B, 3, H, W)."""
+        if strength == 0:
+            return pictures
+        rows = []
+        for generator in self._examples:
+            amount = strength * torch.rand((), generator=generator)
+            shift = torch.randn(3, 1, 1, generator=generator)
+            rows.append(amount * (torch.randn(pictures.shape[1:], generator=generator) + shift))
+        return (pictures + torch.stack(rows).to(pictures)).clamp(0, 1)
+
+    def kept(self, options: DiffusionConfig) -> Kept:
+        """Draw which clips keep which conditions, and which are told their first frame."""
+        size = self._config.batch_size
+        kept = draw_kept(
+            size,
+            self._step,
+            p=options.drop,
+            p_all_zero=options.drop_all,
+            p_all_keep=options.keep_all,
+        )
+        told = (torch.rand(size, generator=self._step) < options.first_frame).float()
+        if options.drop_reference:
+            some = torch.stack(kept[:3]).amax(dim=0)
+            kept = kept._replace(reference=some)
+        kept = kept._replace(first_frame=kept.first_frame * told)
+        return Kept(*(mask[self._rows] for mask in kept))
+
+
+def train_only(model: nn.Module, names: Sequence[str]) -> None:
+    """Let gradients reach the parameters whose names match one of the regular expressions.
+
+    Raises:
+        ValueError: an expression matches none.
+    """
+    parameters = dict(model.named_parameters())
+    for expression in names:
+        if not any(re.match(expression, name) for name in parameters):
+            raise ValueError(f"diffusion.train: no parameter has a name like {expression!r}")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(any(re.match(expression, name) for expression in names))
+
+
+def _generators(numbers: Sequence[int], seed: int, purpose: int) -> list[torch.Generator]:
+    return [generator_of(seed, _EXAMPLE, purpose, number) for number in numbers]
+
+
+def _unit(pictures: Tensor) -> Tensor:
+    """Return uint8 (..., H, W, 3) as (..., 3, H, W) in [0, 1]."""
+    return pictures.movedim(-1, -3).float() / 255

@@ -1,0 +1,54 @@
+"""The model that a run starts from."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from unianimate.models import (
+    PRESETS,
+    Mamba2Spec,
+    MambaSpec,
+    TemporalTransformerSpec,
+    UniAnimate,
+    UniAnimateConfig,
+)
+from unianimate.training.config import TrainConfig
+
+_MIXERS = {
+    "transformer": TemporalTransformerSpec,
+    "mamba": MambaSpec,
+    "mamba2": Mamba2Spec,
+}
+
+
+def start_model(config: TrainConfig) -> UniAnimate:
+    """Build or read the model that a run starts from, in float32 on the CPU.
+
+    With ``config.temporal`` other than the model's, every temporal mixer is new and all other
+    weights are the model's; new Mamba mixers change nothing at first.
+
+    Raises:
+        FileNotFoundError: there is no such preset or model.
+        ValueError: its files are damaged.
+    """
+    torch.manual_seed(config.seed)
+    if config.model in PRESETS and not Path(config.model).exists():
+        return UniAnimate(_with_mixers(PRESETS[config.model], config.temporal))
+    model = UniAnimate.from_pretrained(config.model, device="cpu", dtype=torch.float32)
+    wanted = _with_mixers(model.config, config.temporal)
+    if wanted == model.config:
+        return model
+    swapped = UniAnimate(wanted)
+    swapped.unet.load_without_mixers(model.unet.state_dict())
+    swapped.vae, swapped.image_encoder = model.vae, model.image_encoder
+    swapped.text_embeds = model.text_embeds
+    return swapped
+
+
+def _with_mixers(config: UniAnimateConfig, kind: str | None) -> UniAnimateConfig:
+    mixers = {spec.kind for spec in config.unet.mixers if spec is not None}
+    if kind is None or mixers == {kind}:
+        return config
+    unet = dataclasses.replace(config.unet, temporal=_MIXERS[kind]())
+    return dataclasses.replace(config, unet=unet)

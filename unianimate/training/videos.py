@@ -1,0 +1,86 @@
+"""The videos of a run: read as they are, or once into a cache with their latents."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from unianimate.data import PuppetVideos
+from unianimate.data.clips import Pictures, VideoSet
+from unianimate.models import VAE
+from unianimate.training.cache import VideoCache
+from unianimate.training.config import DataConfig
+from unianimate.training.vae import encode_all
+
+Progress = Callable[[int, int], None]
+
+_ENCODED_AT_ONCE = 64
+
+
+def open_videos(
+    data: DataConfig, width: int, height: int, *, progress: Progress | None = None
+) -> VideoSet:
+    """Open the videos that a run trains on.
+
+    With ``data.cache`` they are drawn or decoded once, into that folder.
+
+    Args:
+        data: which videos.
+        width: of the model, in pixels.
+        height: likewise.
+        progress: called with videos done and videos in all while the cache is written.
+
+    Raises:
+        ValueError: there are none, or the cache is of another size.
+        OSError: they cannot be read.
+    """
+    if data.cache is None:
+        return _open(data, width, height)
+    folder = Path(data.cache)
+    if not folder.exists():
+        videos = _open(data, width, height)
+        VideoCache.write(videos, folder, workers=data.workers, progress=progress)
+    cache = VideoCache(folder)
+    frames, _ = cache.read(0, [0])
+    if frames.shape[1:3] != (height, width):
+        raise ValueError(
+            f"{folder}: its pictures are {frames.shape[2]} x {frames.shape[1]}, this model's "
+            f"{width} x {height}: remove it, or name another cache"
+        )
+    return cache
+
+
+def with_latents(videos: VideoSet, vae: VAE, *, progress: Progress | None = None) -> VideoSet:
+    """Add the latents of all frames to a cache, once for every autoencoder; others stay."""
+    if not isinstance(videos, VideoCache):
+        return videos
+    cache = VideoCache(videos.folder, fingerprint(vae))
+    if not cache.has_latents:
+        cache.add_latents(encode_all(vae, _told(cache, progress)))
+    return cache
+
+
+def _told(cache: VideoCache, progress: Progress | None) -> Iterator[Pictures]:
+    """Yield all frames and tell how many are done."""
+    total, done = sum(cache.lengths), 0
+    for part in cache.all_frames(_ENCODED_AT_ONCE):
+        yield part
+        done += len(part)
+        if progress is not None:
+            progress(done, total)
+
+
+def fingerprint(vae: VAE) -> str:
+    """Return eight letters that name the weights of an autoencoder."""
+    checksum = 0
+    for name, tensor in vae.state_dict().items():
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        checksum = zlib.crc32(data.data, zlib.crc32(name.encode(), checksum))
+    return f"{checksum:08x}"
+
+
+def _open(data: DataConfig, width: int, height: int) -> VideoSet:
+    if data.kind == "puppets":
+        return PuppetVideos(data.first, data.count, data.video_frames, width, height)
+    raise ValueError(f"data.kind: {data.kind} is not known")
