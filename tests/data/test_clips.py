@@ -33,8 +33,8 @@ class NumberedVideos:
 
 
 @pytest.fixture(autouse=True)
-def forget_reports(monkeypatch):
-    monkeypatch.setattr(clips_module, "_reported", set())
+def forget_reports():
+    clips_module._report.cache_clear()
 
 
 def draw(dataset, numbers, frames=4):

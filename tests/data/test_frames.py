@@ -4,7 +4,8 @@ from PIL import Image
 from videos import cut_start, moving_pattern, turn, write_encoded
 
 from unianimate.data import VideoWriter, read_video
-from unianimate.data.frames import VideoFrames, list_pictures, open_frames
+from unianimate.data.frames import VideoFrames, open_frames
+from unianimate.pose.listing import list_pictures
 
 VIDEO = moving_pattern(50)
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=10:scenecut=0", "bf": "3"}

@@ -18,6 +18,12 @@ def test_a_folder_gives_back_what_was_drawn(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["poses"]
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("10.png", "9.JPG", "ref_pose.jpg", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in PosePictures.open(tmp_path).frames] == ["9.JPG", "10.png"]
+
+
 def test_a_full_folder_is_not_overwritten(tmp_path):
     (tmp_path / "keep.txt").touch()
     with pytest.raises(FileExistsError, match="is not empty; name another folder"):

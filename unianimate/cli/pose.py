@@ -162,7 +162,8 @@ def _frames(source: Path, every: int) -> tuple[Any, float]:
     import numpy as np
 
     from unianimate.data import open_picture, probe_video, read_video
-    from unianimate.data.frames import PICTURE_SUFFIXES, PictureFrames
+    from unianimate.data.frames import PictureFrames
+    from unianimate.pose.listing import PICTURE_SUFFIXES
 
     if source.is_dir():
         pictures = PictureFrames(source)

@@ -1,5 +1,6 @@
 """Training clips: which frames of which video, as a pure function of a seed and a number."""
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -164,10 +165,7 @@ class ClipBatches:
             ]
 
 
-_reported: set[str] = set()
-
-
+@functools.cache
 def _report(message: str) -> None:
-    if message not in _reported:
-        _reported.add(message)
-        _log.warning("skipped: %s", message)
+    """Log a message, once a process."""
+    _log.warning("skipped: %s", message)

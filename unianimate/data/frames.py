@@ -1,18 +1,18 @@
 """Any frames of a video, in any order: of a video file, or of a folder of pictures."""
 
-import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
+from unianimate.pose.listing import list_pictures
+
 from .pictures import open_picture
 from .video import open_container, read_video, upright_frame
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif"})
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 # these containers say when each frame is shown; others (AVI, bare streams) leave it to be guessed
 _TIMED = ("mov,mp4", "matroska,webm", "mpegts")
 
@@ -55,27 +55,6 @@ def open_frames(path: str | Path) -> FrameReader:
     """
     path = Path(path)
     return PictureFrames(path) if path.is_dir() else VideoFrames(path)
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    """List the pictures in a folder; numbers in names are counted: 2.png comes before 10.png."""
-    return list_files(folder, PICTURE_SUFFIXES)
-
-
-def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """List the files with these suffixes, hidden ones left out, in the order of `list_pictures`."""
-    found = (
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
-    return sorted(found, key=_natural)
-
-
-def _natural(path: Path) -> tuple[tuple[str, int], ...]:
-    parts = re.findall(r"(\D*)(\d*)", path.name)
-    # the name itself orders 1.png and 01.png
-    return (*((text, int(digits or -1)) for text, digits in parts), (path.name, 0))
 
 
 class PictureFrames:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from .frames import VIDEO_SUFFIXES, list_files, list_pictures
+from unianimate.pose.listing import list_files, list_pictures
+
+from .frames import VIDEO_SUFFIXES
 from .posed_videos import PosedVideo, PosedVideos
 from .region import Fit
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from .draw import draw_pose
+from .listing import list_pictures
 from .sequence import PoseSequence
 
 REFERENCE_NAME = "ref_pose.jpg"
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _QUALITY = 95
 
 
@@ -32,20 +32,15 @@ class PosePictures:
 
     @classmethod
     def open(cls, folder: str | Path) -> "PosePictures":
-        """List a folder: ``ref_pose.jpg``, and every other picture by name is a frame.
+        """List a folder: ``ref_pose.jpg``, and every other picture is a frame, as `list_pictures`.
 
         Raises:
             ValueError: no folder of pose pictures, with what is missing.
             OSError: the folder cannot be read.
         """
         folder = Path(folder)
-        pictures = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-        )
         reference = folder / REFERENCE_NAME
-        frames = tuple(path for path in pictures if path != reference)
+        frames = tuple(path for path in list_pictures(folder) if path != reference)
         if not reference.is_file():
             raise ValueError(
                 f"{folder}: there is no {REFERENCE_NAME} in it; a pose folder has {REFERENCE_NAME} "

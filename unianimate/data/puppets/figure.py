@@ -20,6 +20,8 @@ _BEHIND = -0.035
 _PATTERN_ROW = 0.05  # a pattern repeats about so often, in heights of the body
 # how far the end of a sleeve bulges, in half widths
 _HEM = 0.25
+# how far cloth stands off the skin, in body heights
+_EASE = 0.006
 # where the light comes from, in the picture
 _LIGHT = np.array([-0.8, -0.6])
 _PALM = (1, 2, 5, 9, 13, 17)
@@ -64,19 +66,11 @@ class _Painter:
         shoulder, elbow, wrist = s.shoulders[:, side], s.elbows[:, side], s.wrists[:, side]
         r = [0.0285 * self.girth, 0.0225 * self.girth, 0.0165 * self.girth]
         top = shoulder + 0.01 * s.chest[:, 1]
-        ease = 0.006
-        upper: list[Shape] = []
-        if who.sleeve <= 1:
-            upper += self._bone(top, elbow, r[0], r[1], who.skin)
-        if who.sleeve > 0:
-            share = min(1.0, who.sleeve)
-            end, at_end = top + share * (elbow - top), r[0] + share * (r[1] - r[0])
-            reach, tip = share * who.body.upper_arm, 1.0 if who.sleeve > 1 else _HEM
-            upper += self._sleeve(top, end, r[0] + ease, at_end + ease, who.top, reach, tip)
+        upper = self._upper_part(top, elbow, r, who.sleeve, who.top, who.body.upper_arm)
         hand = self._hand(side)
         if who.sleeve > 1:
             cuff, reach = elbow + 0.96 * (wrist - elbow), who.body.forearm
-            lower = self._sleeve(elbow, cuff, r[1] + ease, r[2] + ease, who.top, reach)
+            lower = self._sleeve(elbow, cuff, r[1] + _EASE, r[2] + _EASE, who.top, reach)
             lower = hand + lower
         else:
             lower = self._bone(elbow, wrist, r[1], r[2], who.skin) + hand
@@ -117,18 +111,10 @@ class _Painter:
         r = [0.052 * self.girth, 0.035 * self.girth, 0.0225 * self.girth]
         shapes = self._bone(s.heels[:, side], s.toes[:, side], 0.021, 0.0175, who.shoe)
         shapes = self._bone(ankle, s.heels[:, side], 0.02, 0.02, who.shoe) + shapes
-        ease = 0.006
-        thigh: list[Shape] = []
-        if who.leg <= 1:
-            thigh += self._bone(hip, knee, r[0], r[1], who.skin)
-        if who.leg > 0:
-            share = min(1.0, who.leg)
-            end, at_end = hip + share * (knee - hip), r[0] + share * (r[1] - r[0])
-            reach, tip = share * who.body.thigh, 1.0 if who.leg > 1 else _HEM
-            thigh += self._sleeve(hip, end, r[0] + ease, at_end + ease, who.bottom, reach, tip)
+        thigh = self._upper_part(hip, knee, r, who.leg, who.bottom, who.body.thigh)
         if who.leg > 1:
-            cuff = r[2] + 2 * ease
-            shin = self._sleeve(knee, ankle, r[1] + ease, cuff, who.bottom, who.body.shin)
+            cuff = r[2] + 2 * _EASE
+            shin = self._sleeve(knee, ankle, r[1] + _EASE, cuff, who.bottom, who.body.shin)
         else:
             shin = self._bone(knee, ankle, r[1], r[2], who.skin)
         depth = (hip[:, 2] + knee[:, 2] + ankle[:, 2]) / 3
@@ -227,6 +213,28 @@ class _Painter:
         outline = capsule(ends[:, 0], ends[:, 1], radii[:, 0], radii[:, 1], tip)
         inner = capsule(lit[0], lit[1], 0.8 * radii[:, 0], 0.8 * radii[:, 1], tip)
         return [Shape(outline, shade(colour, SHADE)), Shape(inner, colour)]
+
+    def _upper_part(
+        self,
+        first: Array,
+        second: Array,
+        radii: list[float],
+        covered: float,
+        cloth: Cloth,
+        reach: float,
+    ) -> list[Shape]:
+        """Return upper arm or thigh of length ``reach``; more than 1 ``covered`` is all of it."""
+        shapes: list[Shape] = []
+        if covered <= 1:
+            shapes += self._bone(first, second, radii[0], radii[1], self.who.skin)
+        if covered > 0:
+            share = min(1.0, covered)
+            end = first + share * (second - first)
+            at_end = radii[0] + share * (radii[1] - radii[0]) + _EASE
+            tip = 1.0 if covered > 1 else _HEM
+            start = radii[0] + _EASE
+            shapes += self._sleeve(first, end, start, at_end, cloth, share * reach, tip)
+        return shapes
 
     def _sleeve(
         self,

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from unianimate.pose import draw_pose
-
+from ..pose_frames import draw_pose_frames
 from .puppet import Puppet
 
 Picture = NDArray[np.uint8]
@@ -47,17 +45,12 @@ def puppet_gallery(
         photo, standing = puppet.reference(height, width)
         video, poses = puppet.render(range(0, columns * every, every), height, width)
         frames = [photo, *video]
-        drawn = [*draw_pose(standing), *draw_pose(poses)]
-        small = [np.asarray(_resized(picture, width, height)) for picture in drawn]
+        drawn = (draw_pose_frames(each, width, height) for each in (standing, poses))
         cells = [
             np.where(pose.any(axis=-1, keepdims=True), pose // 2 + frame // 2, frame)
             if overlay
             else np.concatenate([frame, pose], axis=1)
-            for frame, pose in zip(frames, small)
+            for frame, pose in zip(frames, np.concatenate([*drawn]))
         ]
         rows.append(np.concatenate(cells, axis=1))
     return np.concatenate(rows)
-
-
-def _resized(picture: Picture, width: int, height: int) -> Image.Image:
-    return Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
