@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from dispatch_counters import peak_bytes
+from unianimate.profiling import peak_bytes
 from official_layout import OfficialLayout
 
 from unianimate.models import LevelSpec, TemporalTransformerSpec, UNet3D, UNet3DConfig

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dispatch_counters import CopyCounter, peak_bytes
+from dispatch_counters import CopyCounter
 
 from unianimate.models import PRESETS, Mamba2Spec, MambaSpec, UNet3D
 from unianimate_kernels import available_backends, use_backend
@@ -61,16 +61,8 @@ def test_a_sample_with_channels_last_is_not_copied_either():
     assert list(counter.copies.values()) == [[1, 4]], counter.copies  # the timestep to float
 
 
-def test_the_counters_see_what_is_there():
+def test_the_counter_sees_what_is_there():
     x = torch.randn(64, 128)
     with CopyCounter() as counter:
         x.t().contiguous()
     assert list(counter.copies.values()) == [[1, x.numel() * 4]]
-
-    def chain():
-        y = x + 1
-        y = y * 2
-        return y.view(-1).sum()
-
-    # y + 1 and y * 2 live at once, views are free
-    assert 2 * x.numel() * 4 <= peak_bytes(chain) < 2.1 * x.numel() * 4

@@ -11,6 +11,7 @@ from .convert import convert
 from .demo import demo
 from .info import info
 from .pose import pose
+from .profile import profile
 from .train import train
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command()(animate)
 app.command()(convert)
 app.command()(demo)
 app.command()(info)
+app.command()(profile)
 app.command()(train)
 app.add_typer(pose)
 

@@ -1,0 +1,79 @@
+"""The time of a call: median and quartiles over as many rounds as a budget allows."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+
+class Timing(NamedTuple):
+    """Seconds a call, over several rounds.
+
+    Attributes:
+        median: of the rounds.
+        low: the lower quartile.
+        high: the upper quartile.
+        rounds: how many.
+    """
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Timing":
+        """Sum up the times of the rounds."""
+        if len(seconds) == 1:
+            return cls(seconds[0], seconds[0], seconds[0], 1)
+        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        return cls(median, low, high, len(seconds))
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until `device` has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def rounds_within(budget: float, seconds: float, *, fewest: int = 3, most: int = 50) -> int:
+    """Return how many calls of so many seconds fit a budget of seconds, within limits."""
+    return min(most, max(fewest, int(budget / max(seconds, 1e-9))))
+
+
+def time_call(
+    function: Callable[[], object],
+    device: torch.device | str = "cpu",
+    *,
+    budget: float = 1.0,
+    fewest: int = 3,
+    warm: bool = False,
+) -> Timing:
+    """Time a call.
+
+    Args:
+        function: the call.
+        device: where it computes; a GPU is waited for.
+        budget: seconds to spend, besides the warm-up; the fewest rounds may take longer.
+        fewest: rounds in any case.
+        warm: the call has run before, so that it needs no warm-up.
+
+    Returns:
+        Median and quartiles.
+    """
+    device = torch.device(device)
+
+    def once() -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        function()
+        synchronise(device)
+        return time.perf_counter() - start
+
+    if not warm:
+        once()
+    first = once()
+    rounds = rounds_within(budget, first, fewest=fewest)
+    return Timing.of([first, *(once() for _ in range(rounds - 1))])
