@@ -22,6 +22,9 @@ class DataConfig:
     Attributes:
         kind: procedural puppets, a folder of videos with poses, or one of the public data sets.
         path: the folder; puppets have none.
+        poses: where the poses are; None is beside the videos.
+        fit: how videos are brought to the model's size: "crop" or "stretch".
+        enlarge: take videos that are smaller than the model's size.
         cache: a folder where pictures, poses and latents are kept; None reads them every time.
         count: puppets to render.
         first: index of the first puppet.
@@ -34,6 +37,9 @@ class DataConfig:
 
     kind: Literal["puppets", "folder", "tiktok", "fashion"] = "puppets"
     path: str | None = None
+    poses: str | None = None
+    fit: Literal["crop", "stretch"] = "crop"
+    enlarge: bool = False
     cache: str | None = None
     count: int = 3600
     first: int = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from unianimate.data import PuppetVideos
+from unianimate.data import PuppetVideos, open_video_set
 from unianimate.data.clips import Pictures, VideoSet
 from unianimate.models import VAE
 from unianimate.training.cache import VideoCache
@@ -83,4 +83,14 @@ def fingerprint(vae: VAE) -> str:
 def _open(data: DataConfig, width: int, height: int) -> VideoSet:
     if data.kind == "puppets":
         return PuppetVideos(data.first, data.count, data.video_frames, width, height)
-    raise ValueError(f"data.kind: {data.kind} is not known")
+    if data.path is None:
+        raise ValueError(f"data.path: name the folder of the videos, for data.kind is {data.kind}")
+    return open_video_set(
+        data.kind,
+        data.path,
+        width,
+        height,
+        poses=data.poses,
+        fit=data.fit,
+        enlarge=data.enlarge,
+    )
