@@ -38,7 +38,7 @@ def test_what_is_missing_is_named_with_the_reason(videos):
     assert set(done.measures) | set(done.missing) == set(METRICS)
     assert not set(done.measures) & set(done.missing)
     assert "poses of the true videos were not given" in done.missing["pose_error"]
-    with pytest.raises(KeyError, match="network were not given"):
+    with pytest.raises(KeyError, match="an I3D was not given"):
         done["fvd"]
 
 

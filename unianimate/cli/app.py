@@ -9,6 +9,7 @@ import typer
 from .animate import animate
 from .convert import convert
 from .demo import demo
+from .evaluate import evaluate
 from .info import info
 from .pose import pose
 from .profile import profile
@@ -34,6 +35,7 @@ _ADVICE: dict[type[Exception], str] = {
 app.command()(animate)
 app.command()(convert)
 app.command()(demo)
+app.command()(evaluate)
 app.command()(info)
 app.command()(profile)
 app.command()(train)

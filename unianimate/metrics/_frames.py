@@ -50,16 +50,13 @@ def bytes_of_pair(generated: ArrayLike, truth: ArrayLike) -> tuple[Bytes, Bytes]
     return a, b
 
 
-def resize_frames(video: ArrayLike, width: int, height: int) -> NDArray[np.generic]:
+def resize_frames(video: Bytes, width: int, height: int) -> Bytes:
     """Stretch frames by cv2's default (bilinear, without smoothing), as DisCo's tool does."""
     import cv2
 
-    frames = _checked(video, "video")
-    if frames.shape[1:3] == (height, width):
-        return frames
-    if frames.dtype not in (np.uint8, np.float64):
-        frames = frames.astype(np.float32)
-    return np.stack([cv2.resize(frame, (width, height)) for frame in frames])
+    if video.shape[1:3] == (height, width):
+        return video
+    return np.stack([cv2.resize(frame, (width, height)) for frame in video]).astype(np.uint8)
 
 
 def _checked(video: ArrayLike, name: str) -> NDArray[np.generic]:

@@ -35,6 +35,7 @@ METRICS: dict[str, Metric] = {
     "lpips_disco": Metric("LPIPS (DisCo)", digits=3),
     "fid_vid": Metric("FID-VID"),
     "fvd": Metric("FVD"),
+    "fvd_zeros_against_ones": Metric("FVD of zeros against ones (I3D: 151.26)", better=None),
     "warping_error": Metric("warping error", "levels"),
     "warping_error_truth": Metric("warping error of the true videos", "levels", None),
     "pose_error": Metric("pose error", "px"),

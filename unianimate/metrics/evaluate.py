@@ -5,32 +5,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from unianimate.pose import PoseSequence
 
 from ._frames import Array, Bytes, resize_frames, to_bytes
-from .bootstrap import Interval, bootstrap_mean
+from .bootstrap import Interval, bootstrap_interval, bootstrap_mean
 from .catalogue import METRICS
+from .clip_networks import ClipNetwork, zeros_against_ones
+from .frechet import frechet_distance
 from .identity_color import identity_color_error
+from .lpips import LPIPSNetwork, lpips, lpips_disco
 from .pixels import l1_disco, mae, moving_pixels, psnr, psnr_disco_legacy
 from .pose_error import keypoint_error, keypoints_missed, pose_error
+from .protocols import AS_GIVEN, Protocol
 from .ssim import ssim, ssim_disco
 from .temporal import warping_error
 
 Progress = Callable[[int, int], None]
 
-_NO_NETWORK = "the weights of its network were not given"
+# a distance of clips takes a second or so, and is drawn anew no more often than this
+_MOST_DISTANCES = 100
+
 _WHY_MISSING = {
-    **dict.fromkeys(("lpips", "lpips_disco", "fid_vid", "fvd"), _NO_NETWORK),
+    "lpips": "the weights of VGG16 were not given (--lpips-vgg)",
+    "lpips_disco": "the weights of VGG16 were not given (--lpips-vgg)",
+    "fid_vid": "a 3-D ResNet-50 was not given (--fid-vid-network)",
+    "fvd": "an I3D was not given (--fvd-network)",
+    "fvd_zeros_against_ones": "an I3D was not given (--fvd-network)",
     "psnr_moving": "nothing moves in the true videos",
     "psnr_static": "everything moves in the true videos",
     "warping_error": "no two frames whose motion can be followed",
     "warping_error_truth": "no two frames whose motion can be followed",
-    "pose_error": "the poses of the true videos were not given, or show no joint",
-    "identity_color_error": "the poses of the true videos were not given, or show no joint",
-    "keypoint_error": "poses found in the generated videos were not given, or share no point",
-    "keypoints_missed": "poses found in the generated videos were not given",
+    "pose_error": "poses of the true videos were not given (--poses), or show no joint",
+    "identity_color_error": "poses of the true videos were not given (--poses), or show no joint",
+    "keypoint_error": "poses of both videos were not given (--found-poses, --poses), or share none",
+    "keypoints_missed": "poses of both videos were not given (--found-poses, --poses)",
 }
 
 
@@ -52,6 +62,15 @@ class Measure:
     per_video: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The networks that need weights, which the user brings; None leaves their metrics out."""
+
+    lpips: LPIPSNetwork | None = None
+    fvd: ClipNetwork | None = None
+    fid_vid: ClipNetwork | None = None
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """All that was measured, and what could not be.
@@ -64,7 +83,7 @@ class Evaluation:
         width: at which they were compared, that of each video, in pixels.
         height: likewise.
         level: of the intervals.
-        protocol: its name, or "".
+        protocol: its name.
     """
 
     measures: dict[str, Measure]
@@ -74,7 +93,7 @@ class Evaluation:
     width: tuple[int, ...]
     height: tuple[int, ...]
     level: float
-    protocol: str = ""
+    protocol: str
 
     def __getitem__(self, name: str) -> Measure:
         """Return a measure; KeyError says why there is none."""
@@ -105,12 +124,46 @@ class _Tally:
         return Measure(mean, interval, int(counts.sum()), tuple(self.means))
 
 
+class _Clips:
+    """The features of all clips, video by video, by one network."""
+
+    def __init__(self, network: ClipNetwork, protocol: Protocol) -> None:
+        self._network = network
+        self._frames, self._stride = protocol.clip_frames, protocol.clip_stride
+        self._made: list[Array] = []
+        self._real: list[Array] = []
+
+    def add(self, made: Bytes, real: Bytes) -> None:
+        for features, video in ((self._made, made), (self._real, real)):
+            features.append(self._network.features(video, frames=self._frames, stride=self._stride))
+
+    def measure(self, *, level: float, samples: int, seed: int) -> Measure:
+        interval = bootstrap_interval(
+            self._distance,
+            len(self._made),
+            level=level,
+            samples=min(samples, _MOST_DISTANCES),
+            seed=seed,
+        )
+        everything = np.arange(len(self._made))
+        return Measure(self._distance(everything), interval, sum(map(len, self._made)))
+
+    def _distance(self, videos: NDArray[np.int64]) -> float:
+        made, real = (
+            np.concatenate([features[video] for video in videos])
+            for features in (self._made, self._real)
+        )
+        return frechet_distance(made, real)
+
+
 def evaluate_videos(
     generated: Sequence[ArrayLike],
     truth: Sequence[ArrayLike],
     *,
     poses: Sequence[PoseSequence] | None = None,
     found: Sequence[PoseSequence] | None = None,
+    networks: Networks = Networks(),
+    protocol: Protocol = AS_GIVEN,
     names: Sequence[str] | None = None,
     level: float = 0.95,
     samples: int = 2000,
@@ -128,6 +181,8 @@ def evaluate_videos(
         truth: n videos, with as many frames each.
         poses: in the true videos, for `pose_error` and `identity_color_error`.
         found: by a detector in the generated videos, for `keypoint_error` with ``poses``.
+        networks: for LPIPS, FVD and FID-VID.
+        protocol: the size at which videos are compared, and how clips are cut.
         names: of the videos; their numbers by default.
         level: of the bootstrap intervals.
         samples: of the bootstrap.
@@ -147,34 +202,46 @@ def evaluate_videos(
     names = [str(index) for index in range(len(truth))] if names is None else list(names)
     _expect_lengths(len(truth), generated=generated, names=names, poses=poses, found=found)
     tallies = {name: _Tally() for name in METRICS}
+    clips = {
+        name: _Clips(network, protocol)
+        for name, network in (("fid_vid", networks.fid_vid), ("fvd", networks.fvd))
+        if network is not None
+    }
     shapes = []
-    for index in range(len(names)):
+    for index, name in enumerate(names):
+        made, real = _pair(generated[index], truth[index], protocol, name)
         pose = poses[index] if poses is not None else None
         seen = found[index] if found is not None else None
-        made, real = _pair(generated[index], truth[index], names[index])
+        for metric, values in _frame_values(made, real, pose, seen, networks.lpips):
+            tallies[metric].add(values)
+        for features in clips.values():
+            features.add(made, real)
         shapes.append(real.shape)
-        for name, values in _frame_values(made, real, pose, seen):
-            tallies[name].add(values)
         if progress is not None:
             progress(index + 1, len(names))
-    measures = {
-        name: measure
-        for name, tally in tallies.items()
-        if (measure := tally.measure(level=level, samples=samples, seed=seed)) is not None
-    }
+    options: dict[str, Any] = {"level": level, "samples": samples, "seed": seed}
+    figures = {name: tally.measure(**options) for name, tally in tallies.items()}
+    figures |= {name: features.measure(**options) for name, features in clips.items()}
+    if networks.fvd is not None:
+        figures["fvd_zeros_against_ones"] = Measure(zeros_against_ones(networks.fvd), None, 2)
     return Evaluation(
-        measures=measures,
-        missing={name: _WHY_MISSING[name] for name in METRICS if name not in measures},
+        measures={name: figure for name, figure in figures.items() if figure is not None},
+        missing={name: _WHY_MISSING[name] for name in METRICS if figures[name] is None},
         videos=tuple(names),
         num_frames=tuple(shape[0] for shape in shapes),
         width=tuple(shape[2] for shape in shapes),
         height=tuple(shape[1] for shape in shapes),
         level=level,
+        protocol=protocol.name,
     )
 
 
 def _frame_values(
-    made: Bytes, real: Bytes, pose: PoseSequence | None, found: PoseSequence | None
+    made: Bytes,
+    real: Bytes,
+    pose: PoseSequence | None,
+    found: PoseSequence | None,
+    network: LPIPSNetwork | None,
 ) -> Iterator[tuple[str, Array]]:
     """Yield the name of each metric and its values, frame by frame, for one video."""
     moving = moving_pixels(real)
@@ -187,6 +254,9 @@ def _frame_values(
     yield "psnr_disco_legacy", psnr_disco_legacy(made, real)
     yield "ssim", ssim(made, real)
     yield "ssim_disco", ssim_disco(made, real)
+    if network is not None:
+        yield "lpips", lpips(made, real, network)
+        yield "lpips_disco", lpips_disco(made, real, network)
     if len(real) > 1:
         yield "warping_error", warping_error(made, real)
         yield "warping_error_truth", warping_error(real, real)
@@ -198,16 +268,17 @@ def _frame_values(
             yield "keypoints_missed", keypoints_missed(found, pose)
 
 
-def _pair(generated: ArrayLike, truth: ArrayLike, name: str) -> tuple[Bytes, Bytes]:
-    """Return one pair of videos as uint8 in the size of the true one."""
-    real = to_bytes(truth, f"{name}: truth")
-    made = np.asarray(generated)
+def _pair(
+    generated: ArrayLike, truth: ArrayLike, protocol: Protocol, name: str
+) -> tuple[Bytes, Bytes]:
+    """Return one pair of videos as uint8, in the protocol's size or that of the true one."""
+    made, real = to_bytes(generated, f"{name}: generated"), to_bytes(truth, f"{name}: truth")
     if len(made) != len(real):
         raise ValueError(
             f"{name}: {len(made)} generated and {len(real)} true frames; compare as many"
         )
-    height, width = real.shape[1:3]
-    return to_bytes(resize_frames(to_bytes(made, f"{name}: generated"), width, height)), real
+    width, height = protocol.width or real.shape[2], protocol.height or real.shape[1]
+    return resize_frames(made, width, height), resize_frames(real, width, height)
 
 
 def _expect_lengths(count: int, **others: Sequence[Any] | None) -> None:
