@@ -19,7 +19,7 @@ def evaluate(
         typer.Option("--output", "-o", help="Folder for table, JSON and a page of frames."),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="tiktok or fashion [default: videos as they are].")
+        str | None, typer.Option(help="tiktok or fashion (default: videos as they are).")
     ] = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Compare the first so many of each video.")
@@ -35,7 +35,7 @@ def evaluate(
         Path | None, typer.Option(help="VGG16's weights (.pth, .safetensors), for LPIPS.")
     ] = None,
     lpips_linear: Annotated[
-        Path | None, typer.Option(help="LPIPS's linear layers [default: torchmetrics'].")
+        Path | None, typer.Option(help="LPIPS's linear layers (default: those of torchmetrics).")
     ] = None,
     fvd_network: Annotated[
         Path | None, typer.Option(help="I3D (TorchScript: i3d_torchscript.pt), for FVD.")

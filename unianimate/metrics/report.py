@@ -69,7 +69,8 @@ def tables_of(
     sizes = sorted(set(zip(evaluation.width, evaluation.height)))
     tables = [
         (
-            f"{len(evaluation.videos)} videos, {sum(evaluation.num_frames)} frames, "
+            f"{len(evaluation.videos)} video{'s' * (len(evaluation.videos) > 1)}, "
+            f"{sum(evaluation.num_frames)} frames, "
             f"{', '.join(f'{w} x {h}' for w, h in sizes)} pixels{protocol}",
             measures_table(evaluation),
         )
