@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from unianimate.profiling import peak_bytes
 from official_layout import OfficialLayout
 
 from unianimate.models import LevelSpec, TemporalTransformerSpec, UNet3D, UNet3DConfig
+from unianimate.profiling import peak_bytes
 
 CONFIG = replace(
     UNet3DConfig(),
