@@ -14,7 +14,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 # of a kernel's registers, by the beginning of its name; others have the last one
-REGISTER_CAPS = {"scan_forward": 128, "scan_backward": 128, "sum_": 64, "": 128}
+REGISTER_CAPS = {
+    "scan_forward": 128,
+    "scan_backward": 128,
+    "sum_": 64,
+    "ssd_sum_shares": 64,
+    "": 128,
+}
 SOURCES = {path.parent.name: path for path in cuda_aot.cuda_sources()}
 # every dtype and direction of the scans is the same code: one source and architecture by default
 QUICK = [("selective_scan", "90")]

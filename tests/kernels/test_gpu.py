@@ -180,6 +180,27 @@ def test_cuda_graph_replays_forward_and_backward(op, backend):
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("frames", [17, 65, 150])  # one chunk, and several
+@pytest.mark.parametrize("backend", ["native", "triton"])
+def test_ssd_scan_of_a_network_meets_the_gate(backend, frames, dtype):
+    skip_if_off("ssd_scan", backend)
+    inputs = make_inputs("ssd_scan", frames)
+    generator = torch.Generator().manual_seed(frames)
+    for name, heads in (("x", 4), ("z", 4), ("B", 2), ("C", 2)):
+        value = torch.randn(2, frames, SPACE, heads, 64, generator=generator, dtype=torch.float64)
+        inputs[name] = value.to(DEVICE)
+    del inputs["initial_state"]
+    gates.check(
+        kernels.ssd_scan,
+        inputs,
+        backend=backend,
+        dtype=dtype,
+        parameters=parameters("ssd_scan"),
+        reverse=True,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["native", "triton"])
 def test_offsets_beyond_32_bits(backend):
@@ -193,4 +214,23 @@ def test_offsets_beyond_32_bits(backend):
     got = kernels.selective_scan(x, x, A, B, B, backend=backend)[:, :, -last:]
     x, B = x[:, :, -last:], B[:, :, -last:]
     want = kernels.selective_scan(x, x, A, B, B, backend="reference")
+    torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["native", "triton"])
+def test_ssd_scan_offsets_beyond_32_bits(backend):
+    skip_if_off("ssd_scan", backend)
+    frames, space, heads, width, last = 2, 900_000, 20, 64, 4
+    if torch.cuda.mem_get_info()[0] < 24 * 2**30:
+        pytest.skip("needs 24 GiB of free GPU memory")
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(1, frames, space, *shape, device=DEVICE, dtype=torch.bfloat16)
+
+    x, dt, B = random(heads, width), random(heads), random(1, width)
+    A = -torch.rand(heads, device=DEVICE)
+    got = kernels.ssd_scan(x, dt, A, B, B, backend=backend)[:, :, -last:]
+    x, dt, B = x[:, :, -last:], dt[:, :, -last:], B[:, :, -last:]
+    want = kernels.ssd_scan(x, dt, A, B, B, backend="reference")
     torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from unianimate_kernels import BackendError, ssd_scan
-from unianimate_kernels.ssd_scan import peer
+from unianimate_kernels import BackendError, _dispatch, ssd_scan
+from unianimate_kernels.ssd_scan import api, peer
 
 DTYPES = (torch.float32, torch.bfloat16)
 PARAMETERS = frozenset({"A", "D", "dt_bias", "initial_state"})
@@ -374,3 +375,23 @@ def test_bad_arguments_are_refused(change, error, message):
     inputs = {name: value.float() for name, value in make_inputs(5).items()}
     with pytest.raises(error, match=message):
         ssd_scan(**{**inputs, **change})
+
+
+def test_the_cuda_code_leaves_large_sizes_to_the_next_backend(monkeypatch):
+    on = _dispatch.Backend({"cuda": frozenset({torch.float32})}, {})
+    monkeypatch.setitem(_dispatch._BACKENDS["ssd_scan"], "native", on)
+    monkeypatch.setitem(_dispatch._BACKENDS["ssd_scan"], "triton", on)
+
+    def choose(*arguments):
+        raise LookupError(_dispatch.choose(*arguments))
+
+    monkeypatch.setattr(api, "choose", choose)
+    for d_state, backend, error, message in (
+        (128, None, LookupError, "native"),
+        (129, None, LookupError, "triton"),
+        (129, "native", BackendError, "up to 128 channels a head and 128 states, got 64 and 129"),
+    ):
+        inputs = make_inputs(3, width=64, d_state=d_state, full=False)
+        with FakeTensorMode(), pytest.raises(error, match=message):
+            on_gpu = {name: torch.empty(t.shape, device="cuda") for name, t in inputs.items()}
+            ssd_scan(**on_gpu, backend=backend)

@@ -5,7 +5,7 @@
 struct ua_ssd_scan {
     ua_call call;
     int64_t batch, frames, space, heads, width, groups, d_state;
-    int64_t chunk;             // frames computed by one matrix product (CPU); 0 lets the code choose
+    int64_t chunk;             // frames computed by one matrix product; 0 lets the code choose
     int64_t softplus, reverse; // flags
     ua_array x, z;             // (batch, frames, space, heads, width)
     ua_array dt;               // (batch, frames, space, heads)
@@ -19,7 +19,7 @@ struct ua_ssd_scan {
     // backward: gradients that come in, like out and final_state
     ua_array grad_out;
     void* grad_final_state;
-    // backward: gradients that are written; those of A, D and dt_bias one row a location
+    // backward: gradients that are written, contiguous; of A, D and dt_bias one row a location
     ua_array grad_x, grad_z, grad_dt, grad_B, grad_C;
     void *grad_A, *grad_D, *grad_dt_bias; // (batch * space, heads)
     void* grad_initial_state;

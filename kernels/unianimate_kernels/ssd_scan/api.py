@@ -13,6 +13,8 @@ from .._checks import (
 from .._dispatch import choose
 from ..selective_scan.api import ScanOutput
 
+_WIDEST_CUDA = 128  # channels of a head, and states: the products stand in shared memory
+
 
 @autocast("x", "dt", "B", "C", "z")
 def ssd_scan(
@@ -90,7 +92,11 @@ def ssd_scan(
         )
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"{op}: chunk_size must be at least 1, got {chunk_size}")
-    match choose(op, x, backend):
+    limits = None
+    if x.device.type == "cuda" and max(width, d_state) > _WIDEST_CUDA:
+        most = f"up to {_WIDEST_CUDA} channels a head and {_WIDEST_CUDA} states"
+        limits = {"native": f"on cuda it takes {most}, got {width} and {d_state}"}
+    match choose(op, x, backend, limits):
         case "native":
             from .native import forward
         case "triton":
