@@ -58,6 +58,13 @@ def test_states_and_several_chunks_meet_the_gate(frames):
           return_final_state=True)  # fmt: skip
 
 
+@pytest.mark.parametrize("space", [2, 4, 8])
+@pytest.mark.parametrize("state", [False, True])
+def test_heads_of_a_group_share_a_block_or_are_divided(state, space):
+    """Two emulated multiprocessors want eight blocks: three heads in one, in two, or one each."""
+    check(make_inputs(9, space=space, heads=3, state=state), torch.float32)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_usual_sizes_meet_the_gate(dtype):
     """P = N = 64, three heads of a group, with states: 17 frames are one chunk."""
