@@ -119,7 +119,8 @@ template <class T> struct Block {
         return from + state_of(h);
     }
 
-    template <class U> __device__ __forceinline__ Frames<U> frames_of(const ua_array& of, int h) const {
+    template <class U>
+    __device__ __forceinline__ Frames<U> frames_of(const ua_array& of, int h) const {
         const int64_t at = a.reverse ? a.frames - 1 - first : first;
         U* data = static_cast<U*>(of.data) + b * of.stride[0] + at * of.stride[1] +
                   space * of.stride[2] + h * of.stride[3];

@@ -1,14 +1,13 @@
 // Mamba-2's scan on a GPU, in its matrix form (arXiv 2405.21060, section 6), like cpu.cpp.
 //
 // A block takes one location and some heads of a group, and walks the chunks of the clip: as many
-// frames as shared memory holds, a clip of up to 68 at P = N = 64. Inside a chunk y = W x with
+// frames as shared memory holds, a whole clip of up to 68 at P = N = 64. Inside one y = W x with
 // W[i, j] = (C[i] . B[j]) L[i, j] delta[j]; C B^T is computed once for all heads of the block. All
-// products run in float32 from shared memory, a tile of 4 x 4 results a thread; nothing is local to
-// a lane but its tile, so any F, P and N up to 128 is the same code. States (P, N) are read and
-// written only between chunks and where the caller has or wants one. Backward first sweeps forwards
-// for the states between chunks, if there are several, then recomputes each chunk from the last to
-// the first. dB and dC are summed over the heads of a block in shared memory; where several blocks
-// share a location each leaves its own sum, added in order by a second kernel: there are no atomics.
+// products run in float32 from shared memory, a tile of 4 x 4 results a thread. States (P, N) are
+// read and written only between chunks and where the caller has or wants one. Backward first sweeps
+// forwards for the states between chunks, if there are several, then recomputes each chunk from the
+// last to the first. dB and dC are summed over the heads of a block in shared memory; where several
+// blocks share a location each leaves its sum, and a second kernel adds them: there are no atomics.
 #include "api.h"
 
 #include "backward.cuh"
