@@ -7,7 +7,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo test test-slow lint format docs bench clean
+.PHONY: demo test test-slow lint format docs bench bench-gpu clean
 
 demo: .venv/installed
 	$(BIN)/unianimate demo
@@ -31,8 +31,14 @@ format: .venv/installed-dev
 docs: .venv/installed-dev
 	$(BIN)/mkdocs build --strict --quiet
 
+BENCH = $(BIN)/python -m pytest benchmarks -q --benchmark-quiet -p no:cacheprovider \
+	-o python_files='bench_*.py' -o python_functions='bench_*' --results=benchmarks/results
+
 bench: .venv/installed-dev
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -o python_functions='bench_*'
+	CUDA_VISIBLE_DEVICES= $(BENCH) --deadline=570
+
+bench-gpu: .venv/installed-dev
+	$(BENCH) --deadline=570 --require-gpu
 
 clean:
 	rm -rf .venv build dist site *.egg-info kernels/unianimate_kernels/*.so

@@ -1,38 +1,54 @@
-"""The causal convolution: native, the reference, and torch's depthwise conv1d after rearranging."""
+"""The causal convolution against torch's depthwise conv1d after rearranging, and its peer."""
 
-import pytest
+from functools import partial
+
 import torch
 from torch.nn.functional import conv1d, silu
 
+from benchmarks.ops import Op, Shape, backend_forms, compiled
+from benchmarks.roofline import Work
 from unianimate_kernels import causal_conv1d
+
+TAPS = 4
+
+
+def inputs(shape, dtype, device):
+    size = (shape.batch, shape.frames, shape.space, shape.channels)
+    sizes = (size, (shape.channels, TAPS), (shape.channels,))
+    return [torch.randn(size, device=device, dtype=dtype) for size in sizes]
 
 
 def rearranged(x, weight, bias):
     rows = x.permute(0, 2, 3, 1).flatten(0, 1).contiguous()
-    y = silu(conv1d(rows, weight[:, None], bias, padding=3, groups=weight.shape[0])[..., :-3])
-    return y.unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2).contiguous()
+    groups, padding = weight.shape[0], TAPS - 1
+    y = conv1d(rows, weight[:, None], bias, padding=padding, groups=groups)[..., :-padding]
+    return silu(y).unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2).contiguous()
 
 
-FORMS = {
-    "native": lambda *tensors: causal_conv1d(*tensors, backend="native"),
-    "reference": lambda *tensors: causal_conv1d(*tensors, backend="reference"),
-    "conv1d rearranged": rearranged,
-}
+def work(shape, itemsize, backward):
+    numbers = shape.numbers
+    # backward reads x and the cotangent and writes one tensor; it convolves three times
+    return Work(
+        (5 if backward else 2) * numbers * itemsize,
+        (8 if backward else 2) * TAPS * numbers,
+        (2 if backward else 1) * numbers,
+    )
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("direction", ["forward", "both"])
-@pytest.mark.parametrize("shape", [(1, 17, 1536, 640), (1, 33, 384, 320)], ids=str)
-def bench_causal_conv1d(measure, shape, direction, form):
-    tensors = (torch.randn(shape), torch.randn(shape[-1], 4), torch.randn(shape[-1]))
-    leaves = [tensor.requires_grad_() for tensor in tensors]
-    call, wanted = FORMS[form], causal_conv1d(*leaves, backend="reference")
-    torch.testing.assert_close(call(*leaves), wanted, atol=1e-4, rtol=1e-4)
+OP = Op(
+    "causal_conv1d",
+    inputs,
+    {
+        **backend_forms(causal_conv1d),
+        "conv1d, rearranged": rearranged,
+        **compiled(partial(causal_conv1d, backend="reference")),
+    },
+    work,
+    cpu=(Shape(17, 48, 32, 640),),
+    widen=2,
+    heavy={"conv1d, rearranged": 2**22},
+)
 
-    def run():
-        y = call(*leaves)
-        if direction == "both":
-            torch.autograd.grad(y, leaves, torch.ones_like(y))
 
-    group = f"causal_conv1d {shape} {direction}"
-    measure(group, run, rounds=7, warmup=2, backend=form, dtype=torch.float32, shape=shape)
+def bench_causal_conv1d(measure_op, case):
+    measure_op(OP, case)

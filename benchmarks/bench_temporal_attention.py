@@ -1,10 +1,30 @@
 """Attention over frames, read in place, against SDPA on views and on rearranged copies."""
 
-import pytest
+from functools import partial
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from benchmarks.ops import Op, Shape, backend_forms, compiled
+from benchmarks.roofline import Work
 from unianimate_kernels import temporal_attention
+
+
+def head_dim(shape):
+    return 64 if shape.channels % 64 == 0 else 32
+
+
+def inputs(shape, dtype, device):
+    # three views of one projection, as in the network
+    heads, size = shape.channels // head_dim(shape), (shape.batch, shape.frames, shape.space)
+    qkv = torch.randn(*size, 3, heads, head_dim(shape), device=device, dtype=dtype)
+    return list(qkv.unbind(3))
+
+
+def on_views(q, k, v):
+    rows = (t.permute(0, 2, 3, 1, 4).flatten(0, 1) for t in (q, k, v))
+    y = scaled_dot_product_attention(*rows)
+    return y.unflatten(0, (q.shape[0], -1)).permute(0, 3, 1, 2, 4)
 
 
 def rearranged(q, k, v):
@@ -15,27 +35,31 @@ def rearranged(q, k, v):
     return out.permute(0, 3, 1, 2, 4).contiguous()
 
 
-def forward(method, *tensors):
-    with torch.no_grad():
-        if method == "rearranged":
-            return rearranged(*tensors)
-        return temporal_attention(*tensors, backend=method)
+def work(shape, itemsize, backward):
+    scores = shape.numbers // head_dim(shape) * shape.frames
+    # two products of scores forward, five backward; softmax twice
+    products, moved = (7, 12) if backward else (2, 4)
+    return Work(
+        moved * shape.numbers * itemsize,
+        products * 2 * shape.numbers * shape.frames,
+        (2 if backward else 1) * scores,
+        arithmetic="float32" if itemsize == 4 else "bfloat16",
+    )
 
 
-@pytest.mark.parametrize("method", ["native", "reference", "rearranged"])
-@pytest.mark.parametrize("shape", [(17, 1536, 5), (33, 1536, 5), (65, 384, 10), (257, 96, 20)])
-def bench_forward(measure, shape, method):
-    frames, space, heads = shape
-    tensors = torch.randn(1, frames, space, 3, heads, 64).unbind(3)
-    torch.testing.assert_close(forward(method, *tensors), forward("reference", *tensors))
-    group = f"temporal_attention {shape}"
-    measure(group, lambda: forward(method, *tensors), rounds=7, warmup=2, method=method)
+OP = Op(
+    "temporal_attention",
+    inputs,
+    {
+        **backend_forms(temporal_attention),
+        "SDPA on views": on_views,
+        "SDPA, rearranged": rearranged,
+        **compiled(partial(temporal_attention, backend="reference")),
+    },
+    work,
+    cpu=(Shape(17, 48, 32, 320),),
+)
 
 
-@pytest.mark.parametrize("method", ["native", "reference"])
-def bench_backward(measure, method):
-    tensors = [t.requires_grad_() for t in torch.randn(1, 17, 1536, 3, 5, 64).unbind(3)]
-    out = temporal_attention(*tensors, backend=method)
-    torch.testing.assert_close(out, temporal_attention(*tensors, backend="reference"))
-    run = lambda: torch.autograd.grad(out, tensors, out.detach(), retain_graph=True)  # noqa: E731
-    measure("temporal_attention backward", run, rounds=7, warmup=2, method=method)
+def bench_temporal_attention(measure_op, case):
+    measure_op(OP, case)

@@ -1,10 +1,21 @@
 """The 3x1x1 convolution: ours, a (3, 1) conv2d on a view, and torch's conv3d."""
 
-import pytest
+from functools import partial
+
 import torch
 from torch.nn.functional import conv2d, conv3d
 
+from benchmarks.ops import Op, Shape, backend_forms, compiled
+from benchmarks.roofline import Work
 from unianimate_kernels import temporal_conv
+
+
+def inputs(shape, dtype, device):
+    size = (shape.batch, shape.frames, shape.height, shape.width, shape.channels)
+    x = torch.randn(size, device=device, dtype=dtype).permute(0, 4, 1, 2, 3)
+    weight = torch.randn(shape.channels, shape.channels, 3, 1, 1, device=device)
+    weight = (weight * (3 * shape.channels) ** -0.5).to(dtype)
+    return [x, weight, torch.randn(shape.channels, device=device, dtype=dtype)]
 
 
 def on_a_view(x, weight, bias):
@@ -12,28 +23,30 @@ def on_a_view(x, weight, bias):
     return y.unflatten(3, x.shape[3:])
 
 
-FORMS = {
-    "native": lambda *tensors: temporal_conv(*tensors, backend="native"),
-    "conv2d": on_a_view,
-    "conv3d": lambda *tensors: conv3d(*tensors, padding=(1, 0, 0)),
-}
+def work(shape, itemsize, backward):
+    weights = 3 * shape.channels**2
+    times, moved = (3, 5) if backward else (1, 2)
+    return Work(
+        (moved * shape.numbers + times * weights) * itemsize,
+        times * 2 * 3 * shape.numbers * shape.channels,
+        arithmetic="float32" if itemsize == 4 else "bfloat16",
+    )
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("direction", ["forward", "both"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("shape", [(320, 17, 48, 32), (160, 17, 16, 12), (64, 17, 32, 32)], ids=str)
-def bench_temporal_conv(measure, shape, dtype, direction, form):
-    x = torch.randn(1, *shape).contiguous(memory_format=torch.channels_last_3d).to(dtype)
-    weight = torch.randn(shape[0], shape[0], 3, 1, 1).div((3 * shape[0]) ** 0.5).to(dtype)
-    leaves = [tensor.requires_grad_() for tensor in (x, weight, torch.randn(shape[0]).to(dtype))]
-    call, wanted = FORMS[form], temporal_conv(*leaves, backend="reference")
-    torch.testing.assert_close(call(*leaves), wanted, atol=4e-2, rtol=4e-2)
+OP = Op(
+    "temporal_conv",
+    inputs,
+    {
+        **backend_forms(temporal_conv),
+        "conv2d on a view": on_a_view,
+        "conv3d": lambda *tensors: conv3d(*tensors, padding=(1, 0, 0)),
+        **compiled(partial(temporal_conv, backend="reference")),
+    },
+    work,
+    cpu=(Shape(17, 24, 16, 320),),
+    heavy={"conv3d": 2**21},
+)
 
-    def run():
-        y = call(*leaves)
-        if direction == "both":
-            torch.autograd.grad(y, leaves, torch.ones_like(y))
 
-    group = f"temporal_conv {shape} {dtype} {direction}"
-    measure(group, run, rounds=7, warmup=2, backend=form, dtype=dtype, shape=shape)
+def bench_temporal_conv(measure_op, case):
+    measure_op(OP, case)

@@ -1,16 +1,26 @@
-"""One forward of the network against the same network in the official layout."""
+"""The network against the same network in the official layout."""
 
+import gc
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from official_layout import OfficialLayout
 
-from unianimate.models import LevelSpec, TemporalTransformerSpec, UNet3D, UNet3DConfig
-from unianimate.profiling import peak_bytes
+from benchmarks.mamba_ssm_layout import randomise
+from benchmarks.official_layout import OfficialLayout
+from unianimate.blocks import NoiseScheduler
+from unianimate.models import (
+    PRESETS,
+    LevelSpec,
+    TemporalTransformerSpec,
+    UNet3D,
+    UNet3DConfig,
+    predict_both,
+)
 
-CONFIG = replace(
+# what one forward is measured on everywhere; the official network's first mixer is 1.6 times as
+# wide as its channels
+DIM_64 = replace(
     UNet3DConfig(),
     dim=64,
     levels=(
@@ -19,60 +29,130 @@ CONFIG = replace(
         LevelSpec(channels=256),
         LevelSpec(channels=256, spatial=False, temporal=False),
     ),
-    # the official network's first mixer is 1.6 times as wide as its channels
     temporal=TemporalTransformerSpec(head_dim=64, init_heads=2),
 )
-FRAMES, SIZE = 16, 32  # the blocks see 17 frames
+NETWORKS = {
+    "dim 64": DIM_64,
+    "small": PRESETS["small"].unet,
+    "full size": PRESETS["unianimate-v1"].unet,
+    "test": PRESETS["test"].unet,
+}
+# seconds that compiling may take on two cores
+COMPILING = 150
+FORMS = ("unianimate", "official layout", "unianimate, compiled", "official layout, compiled")
+GUIDANCE = 2.5
 
 
-def setup(dtype: torch.dtype) -> dict[str, Any]:
-    """Return the two calls: the official layout, and ours with conditions encoded before."""
+def cases(scale):
+    """Return (network, call, frames, (height, width), dtype, form)."""
+    half, single = torch.bfloat16, torch.float32
+    eager, small = FORMS[:2], (16, 12)
+    if scale == "smoke":
+        return [("test", call, 2, (6, 4), single, f) for call in ("forward", "step") for f in eager]
+    forward = [("dim 64", "forward", 16, (32, 32), single, form) for form in eager]
+    if scale == "gpu":
+        forward += [("dim 64", "forward", 16, (32, 32), half, form) for form in eager]
+        return [
+            *(("full size", "step", 32, (96, 64), half, form) for form in FORMS),
+            *(("full size", "step", n, (96, 64), half, form) for n in (16, 64) for form in eager),
+            *(("full size", "step", 128, (96, 64), half, form) for form in FORMS[:1]),
+            *forward,
+        ]
+    steps = [("small", "step", frames, small, single, f) for frames in (8, 16, 32) for f in eager]
+    compiled = [("small", "step", 8, small, single, form) for form in FORMS[2:]]
+    return [*steps, *forward, *compiled]
+
+
+def given(config, frames, size, dtype, device):
+    """Return random conditions, everything of them."""
+    pixels = (8 * size[0], 8 * size[1])
+    images = config.num_tokens if config.image_tokens == "patches" else 1
+    sizes = {
+        "text_embeds": (1, 77 if config.context_dim == 1024 else 4, config.context_dim),
+        "image_embeds": (1, images, config.context_dim),
+        "pose": (1, 3, frames, *pixels),
+        "reference_pose": (1, 3, *pixels),
+        "reference_latents": (1, config.in_channels, *size),
+    }
+    return {name: torch.rand(shape, device=device, dtype=dtype) for name, shape in sizes.items()}
+
+
+def calls(network, call, frames, size, dtype, device):
+    """Return form -> a function of no arguments, for one forward or one guided step."""
     torch.manual_seed(0)
-    net = UNet3D(CONFIG).eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.02)
-    net = net.to(dtype)
-    given = {
-        "text_embeds": torch.randn(1, 77, 1024),
-        "image_embeds": torch.randn(1, 1, 1024),
-        "pose": torch.rand(1, 3, FRAMES, 8 * SIZE, 8 * SIZE),
-        "reference_pose": torch.rand(1, 3, 8 * SIZE, 8 * SIZE),
-        "reference_latents": torch.randn(1, 4, SIZE, SIZE),
-    }
-    given = {name: tensor.to(dtype) for name, tensor in given.items()}
-    sample, t = torch.randn(1, 4, FRAMES, SIZE, SIZE).to(dtype), torch.tensor([500])
-    conditions = net.encode_conditions(**given, num_frames=FRAMES, latent_size=(SIZE, SIZE))
-    baseline = OfficialLayout(net)
+    config = NETWORKS[network]
+    with device:
+        net = UNet3D(config)
+    randomise(net)
+    net = net.to(dtype).eval().requires_grad_(False)
+    everything = given(config, frames, size, dtype, device)
+    text = {"text_embeds": everything["text_embeds"]}
+    sample = torch.randn(1, config.in_channels, frames, *size, device=device, dtype=dtype)
+    t = torch.tensor([500], device=device)
+    shape = {"num_frames": frames, "latent_size": size}
+    wanted, nothing = (net.encode_conditions(**c, **shape) for c in (everything, text))
+    baseline, scheduler = OfficialLayout(net), NoiseScheduler()
+    scheduler.set_timesteps(30)
+    timestep = int(scheduler.timesteps[len(scheduler.timesteps) // 2])
+
+    def ours(net):
+        if call == "forward":
+            return net(sample, t, wanted.tensors)
+        return guided(*predict_both(net, sample, t, wanted, nothing))
+
+    def official(net):
+        if call == "forward":
+            return net(sample, t, **everything)
+        return guided(net(sample, t, **everything), net(sample, t, **text))
+
+    def guided(conditional, unconditional):
+        predicted = unconditional + GUIDANCE * (conditional - unconditional)
+        return scheduler.step(predicted, timestep, sample).prev_sample
+
     return {
-        "official layout": lambda: baseline(sample, t, **given),
-        "unianimate": lambda: net(sample, t, conditions),
+        "unianimate": lambda: ours(net),
+        "official layout": lambda: official(baseline),
+        "unianimate, compiled": _compiled(ours, net),
+        "official layout, compiled": _compiled(official, baseline),
     }
 
 
-CASES = [
-    ("official layout", torch.float32),
-    ("unianimate", torch.float32),
-    ("official layout", torch.bfloat16),
-    ("unianimate", torch.bfloat16),
-]
+def _compiled(form, net):
+    """Return a call of the compiled network, compiled at its first use."""
+    made = []
+
+    def run():
+        if not made:
+            torch.compiler.reset()
+            made.append(torch.compile(net))
+        return form(made[0])
+
+    return run
 
 
-@pytest.mark.parametrize(("layout", "dtype"), CASES)
-def bench_forward(measure: Any, layout: str, dtype: torch.dtype) -> None:
-    calls = setup(dtype)
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of what it cannot do
+def bench_unet(measure, run, case):
+    network, call, frames, size, dtype, form = case
+    if "compiled" in form and run.device.type == "cpu":
+        run.check_time(COMPILING)
+    gc.collect()
     with torch.no_grad():
-        want, got = (calls[name]().float() for name in ("official layout", "unianimate"))
-        tolerance = 1e-4 if dtype == torch.float32 else 0.1
+        functions = calls(network, call, frames, size, dtype, run.device)
+        want, got = (functions[name]().float() for name in ("official layout", form))
+        tolerance = 1e-3 if dtype == torch.float32 else 0.1
         assert (got - want).abs().max() < tolerance * want.abs().max()
+        name = str(dtype).removeprefix("torch.")
+        what = "guided step" if call == "step" else call
         measure(
-            "unet3d forward",
-            calls[layout],
-            rounds=5,
-            warmup=2,
-            layout=layout,
+            "unet",
+            f"unet, {network}, {what}, F={frames}+1 {size[0]}x{size[1]}, {name}",
+            form,
+            functions[form],
+            frames=frames,
+            # the counter sees single ops, which a compiled network does not call
+            peak="compiled" not in form or run.device.type == "cuda",
+            warm=True,
+            network=network,
+            call=call,
             dtype=dtype,
-            shape=f"dim 64, F={FRAMES + 1}, {SIZE}x{SIZE}",
-            peak_mb=round(peak_bytes(calls[layout]) / 2**20),
         )

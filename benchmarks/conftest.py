@@ -1,51 +1,257 @@
-"""The timing fixture; README.md says how to run the benchmarks."""
+"""What every benchmark uses: the timing fixture, the limits of the machine, the report.
 
-import platform
+README.md says how to run the benchmarks.
+"""
+
+import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.compare import describe_changes
+from benchmarks.machine import describe, folder_name, measure_limits
+from benchmarks.ops import Op, agree, evaluate, prepare
+from benchmarks.records import Record, Results
+from benchmarks.report import write_report
+from benchmarks.roofline import Limits, Work
+from unianimate.profiling import peak_bytes, synchronise
+from unianimate.profiling.timing import Timing, rounds_within
+
 Measure = Callable[..., float]
+
+# what answers more than single ops do
+_ORDER = ("bench_unet3d", "bench_longest_clip", "bench_pipeline", "bench_blocks")
+# seconds to spend on one figure
+_BUDGET = {"smoke": 0.0, "cpu": 0.4, "gpu": 0.05}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    group = parser.getgroup("benchmarks")
+    group.addoption("--smoke", action="store_true", help="tiny shapes, once: a trial")
+    group.addoption("--results", type=Path, help="write the report to a folder in this one")
+    group.addoption("--require-gpu", action="store_true", help="refuse to run on a CPU")
+    group.addoption("--deadline", type=float, help="skip what is left after so many seconds")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Choose device and scale, and measure the machine."""
     config.option.benchmark_columns = ["median", "iqr", "rounds"]
     config.option.benchmark_sort = "median"
+    # a benchmark that runs out of memory never comes to use the fixture
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:Benchmark fixture was not used:pytest_benchmark.logger.PytestBenchmarkWarning",
+    )
+    config.stash[_RUN] = Run(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a benchmark its cases: those of the module's `OP`, or of its function `cases`."""
+    scale = metafunc.config.stash[_RUN].scale
+    module: Any = metafunc.module
+    if "case" in metafunc.fixturenames:
+        cases = module.OP.cases(scale) if hasattr(module, "OP") else module.cases(scale)
+        metafunc.parametrize("case", cases, ids=lambda case: "-".join(map(str, case)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put models before ops, and small cases before large ones: time may run out.
+
+    What a CPU compiles comes last: it takes minutes.
+    """
+    on_gpu = torch.cuda.is_available()
+
+    def place(item: pytest.Item) -> tuple[bool, int, int]:
+        stem = item.path.stem
+        first = _ORDER.index(stem) if stem in _ORDER else len(_ORDER)
+        case = getattr(item, "callspec", None)
+        shape = case.params["case"][0] if case is not None and first == len(_ORDER) else None
+        compiled = not on_gpu and "compiled" in item.name
+        return compiled, first, getattr(shape, "numbers", 0)
+
+    items.sort(key=place)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the report."""
+    session.config.stash[_RUN].finish()
+
+
+class Run:
+    """One run of the benchmarks.
+
+    Attributes:
+        device: where everything is computed.
+        scale: "smoke", "cpu" or "gpu".
+        records: the figures so far.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if config.option.require_gpu and self.device.type != "cuda":
+            raise pytest.UsageError("torch sees no GPU here; `make bench` measures the CPU")
+        self.smoke: bool = config.option.smoke
+        self.scale = "smoke" if self.smoke else {"cpu": "cpu", "cuda": "gpu"}[self.device.type]
+        self.budget = _BUDGET[self.scale]
+        self.fewest = 1 if self.smoke else 3
+        self.records: list[Record] = []
+        self._results: Path | None = config.option.results
+        self._deadline: float | None = config.option.deadline
+        self._start = time.perf_counter()
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What the machine can do, measured at the first use."""
+        return measure_limits(self.device, smoke=self.smoke)
+
+    @cached_property
+    def machine(self) -> dict[str, Any]:
+        """What the machine is and runs."""
+        return describe(self.device)
+
+    def check_time(self, needed: float = 0.0) -> None:
+        """Skip the test if there are not so many seconds left."""
+        if self._deadline is None:
+            return
+        if time.perf_counter() - self._start + needed > self._deadline:
+            pytest.skip(f"too little is left of the {self._deadline:.0f} seconds of this run")
+
+    def add(self, record: Record, work: Work | None = None) -> None:
+        """Keep a figure, beside the limit for its work."""
+        if work is not None:
+            bound = self.limits.bound(work)
+            record = replace(
+                record,
+                bytes=work.bytes,
+                flops=work.flops,
+                exps=work.exps,
+                bound_seconds=bound.seconds,
+                bound_by=bound.by,
+            )
+        self.records.append(record)
+
+    def finish(self) -> None:
+        """Write the report of what was measured, and say what changed since the last one."""
+        if self._results is None or not self.records:
+            return
+        folder = self._results / ("smoke" if self.smoke else folder_name(self.machine))
+        now = Results(self.machine, asdict(self.limits), self.records)
+        stored = folder / "results.json"
+        if stored.exists():
+            print("\n" + describe_changes(Results.load(stored), now))
+        write_report(now, folder)
+        print(f"\nwrote {folder}/README.md, after {time.perf_counter() - self._start:.0f} s")
+
+
+_RUN = pytest.StashKey[Run]()
 
 
 @pytest.fixture
-def measure(benchmark: BenchmarkFixture) -> Measure:
-    """Return ``measure(group, fn, **extra)``, which times ``fn()`` and returns the median seconds.
+def run(request: pytest.FixtureRequest) -> Run:
+    """Return the run; skip if its time is over."""
+    whole = request.config.stash[_RUN]
+    whole.check_time()
+    return whole
 
-    ``group`` gathers what is compared: the table prints every median as a ratio to the group's
-    best. Keywords such as ``shape``, ``dtype``, ``backend`` and ``device`` are stored with the
-    figures (``--benchmark-json``), and so are the versions. One call a test; ``fn`` is warmed up,
-    and waits for the GPU where ``device`` is one.
+
+@pytest.fixture
+def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
+    """Return ``measure(section, group, form, fn, ...)``, which times ``fn()``.
+
+    ``group`` gathers what is compared, ``form`` says who did it. ``fn`` is called once to warm it
+    up (``warm=True``: it was), then as often as the budget allows, at least three times, and waits
+    for the GPU. ``work`` adds the limit of the machine, ``peak`` the memory. Other keywords are
+    stored beside the figures. One call a test; returns the median in seconds.
     """
 
-    def run(
-        group: str, fn: Callable[[], object], *, rounds: int = 20, warmup: int = 5, **extra: Any
+    def once(fn: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        fn()
+        synchronise(run.device)
+        return time.perf_counter() - start
+
+    def measure(
+        section: str,
+        group: str,
+        form: str,
+        fn: Callable[[], object],
+        *,
+        work: Work | None = None,
+        frames: int | None = None,
+        peak: bool = False,
+        warm: bool = False,
+        **extra: Any,
     ) -> float:
-        device = torch.device(extra.setdefault("device", "cpu"))
-
-        def timed() -> None:
-            fn()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-
+        if not warm and not peak:
+            once(fn)
+        start = time.perf_counter()
+        most = peak_bytes(fn, run.device) if peak else None
+        # counting slows a call a little, which errs on the side of fewer rounds
+        estimate = time.perf_counter() - start if peak else once(fn)
+        rounds = rounds_within(run.budget, estimate, fewest=run.fewest)
         benchmark.group = group
-        benchmark.extra_info.update({name: str(value) for name, value in extra.items()})
-        benchmark.extra_info.update(
-            torch=torch.__version__,
-            python=platform.python_version(),
-            threads=torch.get_num_threads(),
+        benchmark.pedantic(lambda: (fn(), synchronise(run.device)), rounds=rounds)
+        timing = Timing.of(list(benchmark.stats.stats.data))
+        record = Record(
+            section=section,
+            group=group,
+            form=form,
+            seconds=timing.median,
+            low=timing.low,
+            high=timing.high,
+            rounds=timing.rounds,
+            frames=frames,
+            peak_bytes=most,
+            extra={name: str(value) for name, value in extra.items()},
         )
-        if device.type == "cuda":
-            benchmark.extra_info["gpu"] = torch.cuda.get_device_name(device)
-        benchmark.pedantic(timed, rounds=rounds, warmup_rounds=warmup)
-        return float(benchmark.stats.stats.median)
+        run.add(record, work)
+        kept = run.records[-1]
+        benchmark.extra_info.update(
+            {**asdict(kept), "fraction": kept.fraction, "machine": run.machine}
+        )
+        return timing.median
 
-    return run
+    return measure
+
+
+@pytest.fixture
+def measure_op(measure: Measure, run: Run) -> Callable[[Op, tuple[Any, ...]], None]:
+    """Return ``measure_op(op, case)``: assert that a form agrees with the reference, and time it.
+
+    What does not fit the memory of a GPU is recorded as that.
+    """
+
+    def measure_op(op: Op, case: tuple[Any, ...]) -> None:
+        shape, dtype, direction, form = case
+        group, call = op.group(shape, dtype, direction), op.forms[form]
+        try:
+            leaves, want, want_grads = prepare(op, shape, dtype, direction, run.device)
+            got, grads = evaluate(call, leaves, direction)
+            agree(got, want, f"{form}, {group}")
+            for i, (grad, want_grad) in enumerate(zip(grads, want_grads, strict=True)):
+                agree(grad, want_grad, f"gradient {i} of {form}, {group}")
+            del got, grads
+            measure(
+                *("ops", group, form, lambda: evaluate(call, leaves, direction)),
+                work=op.work(shape, dtype.itemsize, direction == "both"),
+                frames=shape.frames,
+                warm=True,
+                op=op.name,
+                shape=shape,
+                dtype=dtype,
+                direction=direction,
+            )
+        except torch.OutOfMemoryError:
+            prepare.cache_clear()
+            torch.cuda.empty_cache()
+            run.add(Record(section="ops", group=group, form=form, note="out of memory"))
+            pytest.skip("out of memory")
+
+    return measure_op

@@ -86,8 +86,20 @@ def adapter(block: TemporalAdapter, x: Tensor, frames: int) -> Tensor:
     return rearrange(h, "(b h w) f c -> (b f) c h w", h=x.shape[2], w=x.shape[3])
 
 
+class OfficialTemporalTransformer(TemporalTransformer):
+    """A `TemporalTransformer` run as the official code runs it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = x.shape[2]
+        pictures = temporal(self, rearrange(x, "b c f h w -> (b f) c h w"), frames)
+        return rearrange(pictures, "(b f) c h w -> b c f h w", f=frames)
+
+
 class OfficialLayout(nn.Module):
-    """A network of temporal transformers, run as the official code runs it."""
+    """A network of temporal transformers, run as the official code runs it.
+
+    What is None among the conditions is absent, as in `UNet3D.encode_conditions`.
+    """
 
     def __init__(self, net: UNet3D) -> None:
         super().__init__()
@@ -98,26 +110,19 @@ class OfficialLayout(nn.Module):
         sample: Tensor,
         timestep: Tensor,
         text_embeds: Tensor,
-        image_embeds: Tensor,
-        pose: Tensor,
-        reference_pose: Tensor,
-        reference_latents: Tensor,
+        image_embeds: Tensor | None = None,
+        pose: Tensor | None = None,
+        reference_pose: Tensor | None = None,
+        reference_latents: Tensor | None = None,
     ) -> Tensor:
-        net, config = self.net, self.net.config
+        net = self.net
         batch, _, given = sample.shape[:3]
         frames = given + 1
-        tokens = net.image_projection(image_embeds.squeeze(1))
-        tokens = tokens.unflatten(1, (config.num_tokens, config.context_dim))
-        context = torch.cat([text_embeds.expand(batch, -1, -1), tokens], dim=1)
+        context = torch.cat([text_embeds.expand(batch, -1, -1), self._image(image_embeds)], dim=1)
         context = context.repeat_interleave(frames, dim=0)
         emb = net.time_embedding(timestep).repeat_interleave(frames, dim=0)
-
-        poses = net.pose_encoder.spatial(rearrange(pose, "b c f h w -> (b f) c h w"))
-        poses = adapter(net.pose_encoder.temporal, poses, given)
-        reference = net.reference_encoder
-        first = adapter(reference.latent_adapter, reference.latent(reference_latents), 1)
-        first = first + adapter(reference.pose_adapter, reference.pose(reference_pose), 1)
-        poses = rearrange(poses, "(b f) c h w -> b c f h w", f=given)
+        first = self._reference(reference_latents, reference_pose, sample)
+        poses = self._poses(pose, first, given)
         x = torch.cat([first[:, :, None], torch.cat([sample, poses], dim=1)], dim=2)
 
         x = net.conv_in(rearrange(x, "b c f h w -> (b f) c h w").contiguous())
@@ -140,6 +145,38 @@ class OfficialLayout(nn.Module):
                 x = self._conv(level.upsample, F.interpolate(x, scale_factor=2.0, mode="nearest"))
         y = net.conv_out(group_norm(net.norm_out, x, silu=True))
         return rearrange(y, "(b f) c h w -> b c f h w", f=frames)[:, :, 1:]
+
+    def _image(self, image_embeds: Tensor | None) -> Tensor:
+        net, config = self.net, self.net.config
+        if image_embeds is None:
+            return net.conv_in.weight.new_zeros(1, config.num_tokens, config.context_dim)
+        if net.image_projection is None:
+            return image_embeds
+        tokens = net.image_projection(image_embeds.squeeze(1))
+        return tokens.unflatten(1, (config.num_tokens, config.context_dim))
+
+    def _reference(self, latents: Tensor | None, pose: Tensor | None, sample: Tensor) -> Tensor:
+        """Return the frame before the others, (B, channels, h, w)."""
+        encoder = self.net.reference_encoder
+        if latents is None:
+            return sample.new_zeros(sample.shape[0], encoder.dim, *sample.shape[3:])
+        first = adapter(encoder.latent_adapter, encoder.latent(latents), 1)
+        return (
+            first if pose is None else first + adapter(encoder.pose_adapter, encoder.pose(pose), 1)
+        )
+
+    def _poses(self, pose: Tensor | None, first: Tensor, frames: int) -> Tensor:
+        """Return what goes beside the noisy frames, (B, condition channels, F, h, w)."""
+        net, channels = self.net, self.net.config.condition_channels
+        if pose is None:
+            poses = first.new_zeros(first.shape[0], channels, frames, *first.shape[2:])
+        else:
+            poses = net.pose_encoder.spatial(rearrange(pose, "b c f h w -> (b f) c h w"))
+            poses = adapter(net.pose_encoder.temporal, poses, frames)
+            poses = rearrange(poses, "(b f) c h w -> b c f h w", f=frames)
+        if net.config.reference_in_every_frame:
+            poses = poses + first[:, -channels:, None]
+        return poses
 
     @staticmethod
     def _block(block: nn.Module, x: Tensor, emb: Tensor, context: Tensor, frames: int) -> Tensor:

@@ -1,0 +1,104 @@
+"""What changed between two runs beyond their noise.
+
+python -m benchmarks.compare OLD/results.json NEW/results.json
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.records import Record, Results
+
+# a smaller change is none, however still the machine was
+_LEAST = 0.05
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure that changed.
+
+    Attributes:
+        record: the new figure.
+        ratio: new over old seconds, or bytes.
+        what: "time" or "memory".
+    """
+
+    record: Record
+    ratio: float
+    what: str
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        old = {"time": ("faster", "slower"), "memory": ("less memory", "more memory")}[self.what]
+        factor, word = (1 / self.ratio, old[0]) if self.ratio < 1 else (self.ratio, old[1])
+        return f"{factor:.2f}x {word}: {self.record.form}, {self.record.group}"
+
+
+def changes(old: Results, new: Results) -> list[Change]:
+    """Return what changed beyond noise, the largest change first.
+
+    A time changed if the quartiles of both runs do not overlap and the medians differ by more than
+    5 %; counted bytes have no quartiles.
+    """
+    before = {record.key: record for record in old.records}
+    found = []
+    for record in new.records:
+        earlier = before.get(record.key)
+        if earlier is None:
+            continue
+        found += _time(earlier, record) + _memory(earlier, record)
+    return sorted(found, key=lambda change: -max(change.ratio, 1 / change.ratio))
+
+
+def describe_changes(old: Results, new: Results) -> str:
+    """Return the changes as text, a line each."""
+    lines = [
+        f"Against {old.machine['commit']} of {old.machine['date']}, {old.machine['device']}:",
+        *map(str, changes(old, new)),
+    ]
+    if len(lines) == 1:
+        lines.append("nothing changed beyond noise")
+    gone = {record.key for record in old.records} - {record.key for record in new.records}
+    fresh = {record.key for record in new.records} - {record.key for record in old.records}
+    if gone or fresh:
+        lines.append(f"figures that only one run has: {len(gone)} earlier, {len(fresh)} now")
+    return "\n".join(lines)
+
+
+def _time(old: Record, new: Record) -> list[Change]:
+    figures = (old.seconds, old.low, old.high, new.seconds, new.low, new.high)
+    if any(figure is None for figure in figures):
+        return []
+    before, old_low, old_high, now, new_low, new_high = figures
+    apart = new_low > old_high or new_high < old_low
+    ratio = now / before
+    return [Change(new, ratio, "time")] if apart and _far(ratio) else []
+
+
+def _memory(old: Record, new: Record) -> list[Change]:
+    if not old.peak_bytes or not new.peak_bytes:
+        return []
+    ratio = new.peak_bytes / old.peak_bytes
+    return [Change(new, ratio, "memory")] if _far(ratio) else []
+
+
+def _far(ratio: float) -> bool:
+    return max(ratio, 1 / ratio) > 1 + _LEAST
+
+
+def main() -> None:
+    """Compare two files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    paths = parser.parse_args()
+    try:
+        old, new = Results.load(paths.old), Results.load(paths.new)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"compare: these are not two results.json of `make bench`: {error}")
+    print(describe_changes(old, new))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""One figure of a run, and a run as it is stored."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One figure.
+
+    Attributes:
+        section: "ops", "blocks", "unet" or "pipeline".
+        group: what is compared: the op, its shape, dtype and direction.
+        form: who did it: a backend, a mixer, a layout.
+        seconds: median of a call; None if it did not run, and `note` says why.
+        low: the lower quartile.
+        high: the upper quartile.
+        rounds: calls timed.
+        frames: frames that the call worked on.
+        peak_bytes: most bytes held at once besides weights and inputs.
+        bytes: that have to be moved; with `flops` and `exps` the least work.
+        flops: likewise.
+        exps: likewise.
+        bound_seconds: the least time of this machine for that work.
+        bound_by: "bytes", "flops" or "exps".
+        note: why there is no figure, or how it was found if not by measurement.
+        extra: shape, dtype, mode and the like.
+    """
+
+    section: str
+    group: str
+    form: str
+    seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rounds: int = 0
+    frames: int | None = None
+    peak_bytes: int | None = None
+    bytes: float | None = None
+    flops: float | None = None
+    exps: float | None = None
+    bound_seconds: float | None = None
+    bound_by: str | None = None
+    note: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies the figure in another run."""
+        return self.group, self.form
+
+    @property
+    def fraction(self) -> float | None:
+        """The share of the machine's limit that is reached."""
+        if self.seconds is None or self.bound_seconds is None:
+            return None
+        return self.bound_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class Results:
+    """All figures of a run, the machine they belong to, and its limits."""
+
+    machine: dict[str, Any]
+    limits: dict[str, Any]
+    records: list[Record]
+
+    def find(self, group: str, form: str) -> Record | None:
+        """Return the figure of this name, if it was taken."""
+        return next((r for r in self.records if r.key == (group, form)), None)
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON."""
+        data = {"machine": self.machine, "limits": self.limits}
+        rows = [{**asdict(record), "fraction": record.fraction} for record in self.records]
+        path.write_text(json.dumps({**data, "records": rows}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Results":
+        """Read what `save` wrote."""
+        data = json.loads(path.read_text())
+        rows = [{k: v for k, v in row.items() if k != "fraction"} for row in data["records"]]
+        return cls(data["machine"], data["limits"], [Record(**row) for row in rows])
+
+
+def groups(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Gather records by what they compare, in order."""
+    gathered: dict[str, list[Record]] = {}
+    for record in records:
+        gathered.setdefault(record.group, []).append(record)
+    return gathered

@@ -1,0 +1,99 @@
+"""The ratios that the project promised itself, each of two figures of one run."""
+
+from dataclasses import dataclass
+
+from benchmarks.records import Results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """How many times one form should cost what another does.
+
+    Attributes:
+        group: where the figures are compared; its op or network is how the ratio is called.
+        costlier: form of the figure above the line.
+        ours: form of the figure below it.
+        least: what the ratio should be at least.
+        other_group: where our figure is, if it is not in `group`.
+        of: "seconds" or "peak_bytes".
+    """
+
+    group: str
+    costlier: str
+    ours: str
+    least: float
+    other_group: str | None = None
+    of: str = "seconds"
+
+    @property
+    def what(self) -> str:
+        """The ratio in words."""
+        ours = self.ours if self.other_group is None else f"{self.other_group}, {self.ours}"
+        memory = "peak memory, " if self.of == "peak_bytes" else ""
+        return f"{memory}{self.group}: {self.costlier} / {ours}"
+
+    def ratio(self, results: Results) -> float | None:
+        """Return the measured ratio, or None if one of the figures was not taken."""
+        above = results.find(self.group, self.costlier)
+        below = results.find(self.other_group or self.group, self.ours)
+        if above is None or below is None:
+            return None
+        figures = getattr(above, self.of), getattr(below, self.of)
+        return None if None in figures else figures[0] / figures[1]
+
+
+def _native(group: str, costlier: str, least: float, ours: str = "native") -> Target:
+    return Target(group=group, costlier=costlier, ours=ours, least=least)
+
+
+def _network(group: str, least: float, of: str = "seconds") -> Target:
+    unet = f"unet, {group}"
+    return Target(group=unet, costlier="official layout", ours="unianimate", least=least, of=of)
+
+
+_SIZE = "F=16 24x16 C=128, float32"
+_ATTENTION = "temporal_attention, F=17 48x32 C=320, float32, forward"
+_FORWARD = "dim 64, forward, F=16+1 32x32, float32"
+CPU = [
+    _native(f"selective_scan, {_SIZE}, forward", "reference", 5),
+    _native(f"selective_scan, {_SIZE}, forward", "materialising", 25),
+    _native(f"selective_scan, {_SIZE}, forward and backward", "reference", 10),
+    Target(
+        group=f"selective_scan, {_SIZE}, forward",
+        costlier="native",
+        other_group=f"selective_scan with geometric decays, {_SIZE}, forward",
+        ours="native",
+        least=1.5,
+    ),
+    _native("group_norm_silu, B=2 F=17 48x32 C=320, float32, forward", "torch", 6),
+    _native(_ATTENTION, "SDPA on views", 3),
+    _native(_ATTENTION, "SDPA, rearranged", 20),
+    _native(f"ssd_scan, {_SIZE}, forward", "reference", 3),
+    _network(_FORWARD, 1.5),
+    _network(_FORWARD, 1, "peak_bytes"),
+    *(_network(f"small, guided step, F={n}+1 16x12, float32", 2) for n in (8, 16, 32)),
+]
+
+_PEER = "mamba, mamba-ssm layout"
+
+
+def _mixer(frames: int, mode: str = "inference") -> str:
+    return f"temporal mixer, C=320 96x64 F={frames}, bfloat16, {mode}"
+
+
+def _core(frames: int) -> str:
+    return f"temporal_attention, F={frames} 96x64 C=320, bfloat16, forward"
+
+
+GPU = [
+    *(_native(_mixer(n), _PEER, 4, "mamba") for n in (17, 33)),
+    *(_native(_mixer(n, "training"), _PEER, 3, "mamba") for n in (17, 33)),
+    *(
+        _native(_core(n), peer, 2.5, "triton")
+        for n in (17, 33)
+        for peer in ("SDPA, rearranged", "xformers")
+    ),
+    *(_native(_mixer(n), "transformer", 1, "mamba2") for n in (17, 128)),
+    # at most 60 % of the time
+    _network("full size, guided step, F=32+1 96x64, bfloat16", 1 / 0.6),
+]

@@ -1,0 +1,136 @@
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from benchmarks.compare import changes, describe_changes
+from benchmarks.publish import publish
+from benchmarks.records import Record, Results
+from benchmarks.report import crossings, summary, targets_of, write_report
+from benchmarks.targets import CPU
+
+MACHINE = {
+    "device": "ACME",
+    "type": "cpu",
+    "threads": 2,
+    "instructions": "AVX2",
+    "python": "3.11",
+    "versions": {"torch": "2.13"},
+    "commit": "abc",
+    "date": "2026-01-02",
+}
+LIMITS = {"copy": [[2**20, 4e9]], "matmul": {"float32": 1e11}, "exps": 1e9}
+
+
+def op(form: str, seconds: float, group: str = "geglu, tiny") -> Record:
+    return Record(
+        section="ops",
+        group=group,
+        form=form,
+        seconds=seconds,
+        low=0.98 * seconds,
+        high=1.02 * seconds,
+        rounds=5,
+        bound_seconds=0.5,
+        bound_by="bytes",
+        extra={"op": "geglu", "direction": "forward"},
+    )
+
+
+def block(form: str, frames: int, seconds: float | None) -> Record:
+    return Record(
+        section="blocks",
+        group=f"temporal mixer F={frames}",
+        form=form,
+        seconds=seconds,
+        low=seconds,
+        high=seconds,
+        frames=frames,
+        peak_bytes=None if seconds is None else 2**20 * frames,
+        note="" if seconds is not None else "out of memory",
+        extra={"mode": "inference", "dim": 320, "size": "6x4"},
+    )
+
+
+def results(*records: Record) -> Results:
+    return Results(MACHINE, LIMITS, list(records))
+
+
+EXAMPLE = results(
+    op("native", 1.0),
+    op("reference", 3.0),
+    *(block("transformer", frames, 1e-3 * frames**2) for frames in (16, 32, 64)),
+    *(block("mamba", frames, 3e-2 * frames) for frames in (16, 32, 64)),
+    block("mamba2", 16, None),
+)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    EXAMPLE.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == EXAMPLE
+    rows = json.loads((tmp_path / "results.json").read_text())["records"]
+    assert rows[0]["fraction"] == 0.5
+
+
+def test_the_report_has_every_figure_and_its_plots(tmp_path):
+    write_report(EXAMPLE, tmp_path)
+    report = (tmp_path / "README.md").read_text()
+    assert "| reference | 3.00 s | 2.94 s - 3.06 s | 3.00 | - | - | 17% (bytes) |  |" in report
+    assert "| mamba2 | - | - | - | F = 16 | - | - | out of memory |" in report
+    assert "| 320 channels, 6x4, inference | mamba | 32 |" in report
+    assert "4.0 GB/s at 1 MiB" in report
+    for plot in ("memory", "throughput", "roofline"):
+        assert f"({plot}.png)" in report
+        with Image.open(tmp_path / f"{plot}.png") as picture:
+            assert picture.width > 400
+        assert "<svg" in (tmp_path / f"{plot}.svg").read_text()
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(EXAMPLE.records)
+    assert rows[1]["seconds"] == "3.0" and rows[2]["dim"] == "320"
+
+
+def test_the_summary_says_where_mamba_does_not_win(tmp_path):
+    text = summary(EXAMPLE, "results/acme")
+    assert "`mamba` from F = 32 at 320 channels" in text
+    assert "`mamba2` at no length measured at 320 channels" in text
+    assert "2026-01-02" in text and "(results/acme/memory.png)" in text
+    assert ("320 channels, 6x4, inference", "mamba", 32) in crossings(EXAMPLE)
+
+
+def test_targets_are_ratios_of_figures_that_were_taken():
+    target = CPU[0]
+    taken = results(op("reference", 12.0, target.group), op("native", 2.0, target.group))
+    assert targets_of(taken) == [(target, 6.0)]
+    assert targets_of(EXAMPLE) == []
+    assert "forward: reference / native | 6.0x | 5.0x |" in summary(taken, "x")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [(2.0, "2.00x slower"), (0.5, "2.00x faster"), (1.04, None), (1.0, None)],
+)
+def test_only_changes_beyond_noise_are_told(seconds, says):
+    found = changes(results(op("native", 1.0)), results(op("native", seconds)))
+    assert [str(change).split(":")[0] for change in found] == ([] if says is None else [says])
+
+
+def test_a_change_within_the_quartiles_is_noise():
+    noisy = replace(op("native", 1.5), low=0.9, high=2.0)
+    assert changes(results(op("native", 1.0)), results(noisy)) == []
+
+
+def test_memory_is_compared_too_and_new_figures_are_counted():
+    old, new = block("mamba", 16, 1.0), replace(block("mamba", 16, 1.0), peak_bytes=2**22)
+    text = describe_changes(results(old), results(new, op("native", 1.0)))
+    assert "4.00x less memory: mamba" in text
+    assert "0 earlier, 1 now" in text
+
+
+def test_the_readme_keeps_what_is_around_the_markers():
+    readme = "a\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nz\n"
+    assert publish("new\n", readme) == "a\n<!-- benchmarks -->\n\nnew\n\n<!-- /benchmarks -->\nz\n"
+    with pytest.raises(ValueError, match="must hold"):
+        publish("new", "nothing here")
