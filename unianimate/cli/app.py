@@ -14,6 +14,7 @@ from .info import info
 from .pose import pose
 from .profile import profile
 from .train import train
+from .web import web
 
 app = typer.Typer(
     name="unianimate",
@@ -39,6 +40,7 @@ app.command()(evaluate)
 app.command()(info)
 app.command()(profile)
 app.command()(train)
+app.command()(web)
 app.add_typer(pose)
 
 
