@@ -69,6 +69,7 @@ def bench_longest_clip(run):
                 frames=frames,
                 peak_bytes=int(weights + fixed + frames * a_frame),
                 note=f"extrapolated from {a_frame / 1e6:.1f} MB a frame, {how} at "
-                f"F={lengths[0]} and {lengths[1]}, beside {weights / 1e9:.2f} GB of weights",
+                f"F={lengths[0]} and {lengths[1]}, beside {weights / 1e9:.2f} GB of weights; the "
+                "passes of guidance one after the other",
             )
         )

@@ -18,7 +18,7 @@ OP = Op(
     cpu=(Shape(16, 24, 16, 128),),
     widen=2,
     # a tensor of all states is 16 times as large as its input
-    heavy={"materialising": 2**20, "reference": 2**23},
+    heavy={"materialising": 2**20, "reference": 2**20},
 )
 
 

@@ -47,7 +47,7 @@ OP = Op(
     work,
     cpu=(Shape(16, 24, 16, 128), Shape(65, 24, 16, 128)),
     widen=2,
-    heavy={"reference": 2**22},
+    heavy={"reference": 2**21},
 )
 
 

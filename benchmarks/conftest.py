@@ -61,20 +61,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", cases, ids=lambda case: "-".join(map(str, case)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put models before ops, and small cases before large ones: time may run out.
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Put models first, then the aims of the ops, then small sizes: time may run out.
 
     What a CPU compiles comes last: it takes minutes.
     """
     on_gpu = torch.cuda.is_available()
 
-    def place(item: pytest.Item) -> tuple[bool, int, int]:
-        stem = item.path.stem
-        first = _ORDER.index(stem) if stem in _ORDER else len(_ORDER)
-        case = getattr(item, "callspec", None)
-        shape = case.params["case"][0] if case is not None and first == len(_ORDER) else None
+    def place(item: Any) -> tuple[bool, int, int]:
         compiled = not on_gpu and "compiled" in item.name
-        return compiled, first, getattr(shape, "numbers", 0)
+        stem, op = item.path.stem, getattr(item.module, "OP", None)
+        if op is None:
+            return compiled, _ORDER.index(stem), 0
+        shape = item.callspec.params["case"][0]
+        return compiled, len(_ORDER), 0 if shape in op.cpu else shape.numbers
 
     items.sort(key=place)
 

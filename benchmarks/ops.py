@@ -56,12 +56,12 @@ class Shape:
 
 
 SMOKE_SHAPES = (Shape(3, 2, 2, 64),)
-# the coarsest level of the official network, and the finest of `small` as the clip grows
+# the coarsest level of the official network, and levels of `small` as the clip grows
 _CPU_SHAPES = (
     Shape(17, 12, 8, 1280),
     Shape(17, 16, 12, 96),
     Shape(65, 16, 12, 96),
-    Shape(257, 16, 12, 96),
+    Shape(257, 8, 6, 96),
 )
 
 
