@@ -97,7 +97,7 @@ def test_damaged_and_empty_videos_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: there are no pictures in this folder"):
         open_frames(tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match=r"none\.mp4: there is no such file"):
+    with pytest.raises(FileNotFoundError, match=r"No such file.*none\.mp4"):
         open_frames(tmp_path / "none.mp4")
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mp4: this is not a video that can be read"):

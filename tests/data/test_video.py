@@ -97,14 +97,66 @@ def test_every_takes_each_nth_frame(tmp_path):
         list(read_video(path, every=0))
 
 
-def test_rotated_videos_come_upright(tmp_path):
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_rotated_videos_come_upright(tmp_path, quarters):
     video = moving_square(3, 64, 96)
-    path = write(tmp_path / "out.mp4", video)
-    turned = turn(path, tmp_path / "turned.mp4")
+    turned = turn(write(tmp_path / "out.mp4", video), tmp_path / "turned.mp4", quarters)
     (frame, *_) = read_video(turned)
-    assert frame.shape == (96, 64, 3)
-    assert np.abs(frame.astype(int) - np.rot90(video[0], -1)).mean() < 4
-    assert (probe_video(turned).width, probe_video(turned).height) == (64, 96)
+    upright = np.rot90(video[0], -quarters)
+    assert frame.shape == upright.shape
+    assert np.abs(frame.astype(int) - upright).mean() < 4
+    info = probe_video(turned)
+    assert (info.height, info.width) == upright.shape[:2]
+
+
+def test_the_index_of_an_mp4_comes_first(tmp_path):
+    data = write(tmp_path / "out.mp4", moving_square()).read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    source = tmp_path / "tone.mp4"
+    write_tone(source)
+    data = write(tmp_path / "sound.mp4", moving_square(), audio_from=source).read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
+def test_the_same_frames_make_the_same_bytes(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (12, 96, 128, 3), dtype=np.uint8)
+    first, second = (write(tmp_path / f"{n}{suffix}", noise).read_bytes() for n in "ab")
+    assert first == second
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ""])
+def test_an_unfinished_file_lies_where_it_was_told_to(tmp_path, suffix):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    path = tmp_path / f"out{suffix}"
+    with VideoWriter(path, 8, scratch=scratch) as writer:
+        # more than the encoder holds back
+        for frame in moving_square(80):
+            writer.write(frame)
+        assert [p.name for p in tmp_path.iterdir()] == ["scratch"]
+        assert len(list(scratch.iterdir())) == 1
+    assert path.exists()
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_name_is_no_address(tmp_path):
+    path = write(tmp_path / "10:30 http:take.mp4", moving_square(2))
+    assert len(list(read_video(path))) == 2
+
+
+def test_sound_that_the_container_cannot_hold_is_encoded_anew(tmp_path):
+    source = tmp_path / "tone.mp4"
+    write_tone(source)
+    path = write(tmp_path / "out.webm", moving_square(8), audio_from=source)
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].codec_context.name == "opus"
+        samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    assert len(samples) / 48000 == pytest.approx(1.0, abs=0.1)
+    # the tone is still there: 0.05 radians a sample at 44100 Hz
+    spectrum = np.abs(np.fft.rfft(samples))
+    pitch = np.fft.rfftfreq(len(samples), 1 / 48000)[np.argmax(spectrum)]
+    assert pitch == pytest.approx(0.05 * 44100 / (2 * np.pi), rel=0.02)
 
 
 def test_sound_is_carried_over_and_cut(tmp_path):
@@ -116,9 +168,8 @@ def test_sound_is_carried_over_and_cut(tmp_path):
     with av.open(str(path)) as container:
         assert float(container.duration / av.time_base) == pytest.approx(1.0, abs=0.1)
     silent = write(tmp_path / "silent.mp4", moving_square(3))
-    with pytest.raises(ValueError, match="there is no sound in it"):
-        write(tmp_path / "no.mp4", moving_square(3), audio_from=silent)
-    assert not (tmp_path / "no.mp4").exists()
+    with pytest.raises(ValueError, match="there is no sound in it; leave the sound out"):
+        VideoWriter(tmp_path / "no.mp4", 8, audio_from=silent)
 
 
 def test_an_error_leaves_nothing_behind(tmp_path):
@@ -143,6 +194,11 @@ def test_bad_requests_are_refused(tmp_path):
         VideoWriter(tmp_path / "out.avi", 8)
     with pytest.raises(ValueError, match="fps must be positive, got 0"):
         VideoWriter(tmp_path / "out.mp4", 0)
+    for fps in (float("nan"), float("inf"), -1):
+        with pytest.raises(ValueError, match="fps must be positive"):
+            VideoWriter(tmp_path / "out.mp4", fps)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none; make it"):
+        VideoWriter(tmp_path / "none" / "out.mp4", 8)
     with pytest.raises(ValueError, match=r"only \.mp4 and \.webm can carry sound"):
         VideoWriter(tmp_path / "out.gif", 8, audio_from="x.mp4")
     with (
@@ -169,7 +225,7 @@ def test_files_that_are_no_videos_are_refused(tmp_path):
     broken.write_bytes(good[: len(good) // 2])
     with pytest.raises(ValueError, match=r"broken\.mp4: (damaged|this is not|the video has no)"):
         list(read_video(broken))
-    with pytest.raises(FileNotFoundError, match="there is no such file"):
+    with pytest.raises(FileNotFoundError, match="No such file"):
         probe_video(tmp_path / "none.mp4")
-    with pytest.raises(IsADirectoryError, match="this is a folder"):
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
         probe_video(tmp_path)

@@ -1,14 +1,15 @@
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from command import run
 from PIL import Image
+from small_run import photo, random_pose, small_model
 
-from unianimate.data import probe_video, read_video
-from unianimate.models import PRESETS, UniAnimate
+from unianimate.data import fit_picture, probe_video, read_video
+from unianimate.models import UniAnimate
 from unianimate.pipelines import AnimatePipeline, Chain, Window
 from unianimate.pose import (
     DrawnPoses,
@@ -20,34 +21,9 @@ from unianimate.pose import (
 )
 
 
-def random_pose(frames: int, seed: int) -> PoseSequence:
-    random = np.random.default_rng(seed)
-    return PoseSequence(
-        bodies=random.uniform(0.2, 0.8, (1, 20, 2)) + random.normal(0, 0.02, (frames, 20, 2)),
-        visible=np.ones((frames, 20), dtype=bool),
-        hands=random.uniform(0.2, 0.8, (frames, 2, 21, 2)),
-        faces=np.full((frames, 68, 2), -1.0),
-        width=64,
-        height=96,
-        fps=12,
-    )
-
-
-def photo() -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
 @pytest.fixture(scope="module")
 def model() -> UniAnimate:
-    """The smallest model with every zero-initialised weight made to count."""
-    torch.manual_seed(0)
-    model = UniAnimate(PRESETS["test"]).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.02)
-    return model
+    return small_model()
 
 
 @pytest.fixture
@@ -184,6 +160,38 @@ def test_without_a_reference_pose_the_command_says_what_helps(files, command, mo
     for hint in ("--reference-pose", "photo_pose.npz", "yolox_l.onnx"):
         assert hint in err
     assert not (files / "out.mp4").exists()
+
+
+def test_side_by_side_shows_photo_pose_and_result(files, command):
+    options = ("--frames", "2", "--steps", "1", "--guidance", "1", "--fit", "crop")
+    assert command("dance.npz", "alone", *options)[0] == 0
+    status, out, _ = command("dance.npz", "columns", *options, "--side-by-side", "--json")
+    summary = json.loads(out)
+    assert (status, summary["width"], summary["height"]) == (0, 96, 48)
+    alone, columns = (
+        [np.asarray(Image.open(path)) for path in sorted((files / name).iterdir())]
+        for name in ("alone", "columns")
+    )
+    reference = PoseSequence.load(files / "photo_pose.npz")
+    poses = DrawnPoses(align_pose(PoseSequence.load(files / "dance.npz"), reference), reference)
+    for number, frame in enumerate(columns):
+        seen, pose, result = np.split(frame, 3, axis=1)
+        np.testing.assert_array_equal(seen, np.asarray(fit_picture(photo(), 32, 48, "crop")))
+        drawn = fit_picture(Image.fromarray(poses.read([number])[0]), 32, 48)
+        np.testing.assert_array_equal(pose, np.asarray(drawn))
+        np.testing.assert_array_equal(result, alone[number])
+
+
+def test_a_log_says_what_is_decided(files, command):
+    log = logging.getLogger("unianimate")
+    handlers, level = log.handlers[:], log.level
+    try:
+        options = ("--frames", "1", "--steps", "1", "--guidance", "1", "-v", "--quiet")
+        _, _, err = command("dance.npz", "out.gif", *options)
+    finally:
+        log.handlers, log.level = handlers, level
+    for said in ("pose of the photo: ", "photo_pose.npz", "model: ", "torch.float32 on cpu"):
+        assert said in err
 
 
 def test_a_wrong_output_is_refused_before_anything_is_computed(command):

@@ -23,8 +23,9 @@ def write_onnx(path: Path, inputs: Shapes, outputs: Shapes, nodes: list, constan
     onnx.save(model, path)
 
 
-def write_networks(folder: Path) -> Path:
+def write_networks(folder: Path, score: float = 0.9) -> Path:
     """Write a detector that sees a person where the picture is bright, and fixed key points."""
+    folder.mkdir(parents=True, exist_ok=True)
     # the mean of each 32-pixel cell becomes its objectness; every cell reports a 160-pixel box
     boxes = np.zeros((8400, 85), dtype=np.float32)
     boxes[:, 2:4] = np.log(np.repeat([20.0, 10.0, 5.0], [6400, 1600, 400]))[:, None]
@@ -50,7 +51,7 @@ def write_networks(folder: Path) -> Path:
     )
     x, y = (np.zeros((1, 133, bins), dtype=np.float32) for bins in (576, 768))
     for point in range(133):
-        x[0, point, 4 * point], y[0, point, 5 * point] = 0.9, 0.8
+        x[0, point, 4 * point], y[0, point, 5 * point] = score, score * 8 / 9
     x[0, 9] = 0  # the left wrist is not found
     write_onnx(
         folder / "dw-ll_ucoco_384.onnx",

@@ -51,14 +51,14 @@ def cut_start(source: Path, target: Path, seconds: float) -> Path:
     return target
 
 
-def turn(source: Path, target: Path) -> Path:
-    """Copy an MP4 that says it must be shown a quarter turn clockwise, as phones write it."""
+def turn(source: Path, target: Path, quarters: int = 1) -> Path:
+    """Copy an MP4 that says it must be turned clockwise when it is shown, as phones write it."""
     data = bytearray(source.read_bytes())
-    size = 64 << 16
+    a, b, c, d = {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}[quarters]
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True)
-        for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, size, 0, 1 << 30)
+        (value << 16).to_bytes(4, "big", signed=True)
+        for value in (a, b, 0, c, d, 0, 64, 0, 1 << 14)
     )
     target.write_bytes(bytes(data))
     return target

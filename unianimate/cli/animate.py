@@ -1,14 +1,25 @@
 """``unianimate animate``: a photo and a driving video, pose file or pose folder to a video."""
 
 import json as json_module
+import logging
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from .inputs import default_model, driving_poses
-from .progress import StepProgress
+from .progress import ProgressBar
+
+if TYPE_CHECKING:
+    from unianimate.data.pictures import Fit
+    from unianimate.pipelines import Checkpoint
+    from unianimate.pipelines.animate import Long
+
+_log = logging.getLogger(__name__)
 
 
 def animate(
@@ -43,6 +54,12 @@ def animate(
     audio: Annotated[
         bool, typer.Option("--audio", help="Take over the sound of the driving video.")
     ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Photo and pose beside each frame.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; keep this one's work.")
+    ] = False,
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="Less memory, slower, the same result.")
     ] = False,
@@ -51,26 +68,37 @@ def animate(
     verbose: Annotated[bool, typer.Option("-v", help="Log what is decided.")] = False,
 ) -> None:
     """Animate a photo by the poses of a driving video."""
-    import logging
-
     from unianimate.data import VideoWriter, open_picture
     from unianimate.models.folders import model_folder
+    from unianimate.pipelines import Checkpoint, side_by_side_frames
 
     if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        _log_to_stderr()
+    started = time.perf_counter()
     photo = open_picture(reference)
     poses = driving_poses(reference, photo, driving, reference_pose, no_align, every)
     folder = model_folder(model) if model is not None else default_model()
-    started = time.perf_counter()
+    checkpoint = Checkpoint(output.parent / f".{output.name}.unfinished", resume=resume)
+    fps = poses.fps if fps is None else fps
     # a wrong output is refused before anything is computed
-    writer = VideoWriter(output, fps or poses.fps, audio_from=driving if audio else None)
+    writer = VideoWriter(
+        output,
+        fps,
+        audio_from=driving if audio else None,
+        scratch=checkpoint.scratch,
+    )
+    if not (resume or checkpoint.is_empty):
+        _say(f"{output}: starting afresh; what an unfinished run kept is dropped")
 
     from unianimate.pipelines import AnimatePipeline
 
     pipeline = AnimatePipeline.from_pretrained(folder, offload=low_memory)
-    count = 0
-    with writer, StepProgress(quiet or json) as progress:
-        for frame in pipeline.stream(
+    _log.info("model: %s, %s on %s", folder, pipeline.model.dtype, pipeline.model.device)
+    fit_word = cast("Fit", fit)  # the pipeline refuses other words
+    num_frames = min(poses.num_frames, frames or poses.num_frames)
+    bar = ProgressBar(num_frames, show=not (quiet or json))
+    with _kept_for_resume(checkpoint, output, resume), writer, bar:
+        made = pipeline.stream(
             photo,
             poses,
             width=width,
@@ -79,23 +107,74 @@ def animate(
             num_inference_steps=steps,
             guidance_scale=guidance,
             seed=seed,
-            long=long,  # type: ignore[arg-type]  # the pipeline refuses other words
-            fit=fit,  # type: ignore[arg-type]
+            long=cast("Long", long),
+            fit=fit_word,
             low_memory=low_memory,
-            progress=progress,
+            progress=bar.step,
+            checkpoint=checkpoint,
+        )
+        for number, frame in enumerate(
+            side_by_side_frames(photo, poses, made, fit_word) if side_by_side else made
         ):
             writer.write(frame)
-            count += 1
+            if number >= checkpoint.resumed_frames:
+                bar.frame()
+            else:
+                bar.kept(number + 1)
     seconds = time.perf_counter() - started
     if json:
         summary = {
             "output": str(output),
             "model": str(folder),
-            "frames": count,
-            "fps": fps or poses.fps,
+            "frames": num_frames,
+            "resumed_frames": checkpoint.resumed_frames,
+            "width": writer.size[0],
+            "height": writer.size[1],
+            "fps": fps,
             "seed": seed,
             "seconds": round(seconds, 1),
         }
         typer.echo(json_module.dumps(summary))
     else:
-        typer.echo(f"{output}: {count} frames by {folder.name} in {seconds:.0f} s")
+        typer.echo(f"{output}: {num_frames} frames by {folder.name} in {seconds:.0f} s")
+
+
+@contextmanager
+def _kept_for_resume(checkpoint: "Checkpoint", output: Path, resume: bool) -> Iterator[None]:
+    """Remove what a run keeps, unless another will go on with it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if checkpoint.is_empty:
+            checkpoint.remove()
+            _say(f"stopped: {output} was not begun, and nothing is left of it")
+        else:
+            _say(
+                f"stopped: {output} is not written; what is done stays in {checkpoint.folder}: "
+                f"the same command with --resume goes on"
+            )
+        raise
+    except Exception:
+        if not resume or checkpoint.is_empty:
+            checkpoint.remove()
+        raise
+    checkpoint.remove()
+
+
+def _say(line: str) -> None:
+    typer.echo(f"unianimate: {line}", err=True)
+
+
+def _log_to_stderr() -> None:
+    """Log what this package decides; a progress bar on the same terminal stays whole."""
+    log = logging.getLogger("unianimate")
+    if not log.handlers:
+        log.addHandler(_Stderr())
+    log.setLevel(logging.INFO)
+
+
+class _Stderr(logging.Handler):
+    """Writes to the stderr of the moment, which a progress bar replaces."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)

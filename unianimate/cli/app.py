@@ -1,7 +1,9 @@
 """The command line: one application, one error handler."""
 
 import importlib.metadata
+import signal
 import sys
+import threading
 from typing import Annotated, Any
 
 import typer
@@ -64,6 +66,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; what the user can mend ends in one line and exit status 2."""
+    _unwind_on_termination()
     try:
         sys.exit(app(prog_name="unianimate", standalone_mode=False))
     except typer.Exit as stop:
@@ -72,6 +75,17 @@ def main() -> None:
         sys.exit(_complain_of_usage(error))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(_complain(_reason(error)))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        sys.exit(_complain("out of memory: choose a smaller size or fewer frames at once"))
+
+
+def _unwind_on_termination() -> None:
+    """Let SIGTERM end the command as Ctrl-C does, so that it can clean up."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _complain(message: str) -> int:
@@ -87,6 +101,13 @@ def _complain_of_usage(error: Any) -> int:
         return 2
     command = "unianimate" if error.ctx is None else error.ctx.command_path
     return _complain(f"{message.rstrip('.')}: see `{command} --help`")
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    # torch has a class for it on a GPU only
+    words = ("can't allocate memory", "not enough memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(word in str(error) for word in words)
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .progress import StepProgress
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from unianimate.models import UniAnimate
@@ -40,10 +40,14 @@ def demo(
 
     poses = DrawnPoses(dance, standing)
     frames = []
-    with VideoWriter(output / "demo.mp4", poses.fps) as writer, StepProgress(quiet) as progress:
-        for frame in AnimatePipeline(model).stream(picture, poses, progress=progress):
+    with (
+        VideoWriter(output / "demo.mp4", poses.fps) as writer,
+        ProgressBar(_FRAMES, show=not quiet) as bar,
+    ):
+        for frame in AnimatePipeline(model).stream(picture, poses, progress=bar.step):
             writer.write(frame)
             frames.append(frame)
+            bar.frame()
     sheet = contact_sheet((poses.reference(), photo), poses.read(range(_FRAMES)), frames)
     Image.fromarray(sheet).save(output / "contact_sheet.png")
     typer.echo(_last_line(output, trained))

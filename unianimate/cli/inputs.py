@@ -1,5 +1,6 @@
 """What commands that animate are given: a model, and poses from any kind of file."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from unianimate.pose import PoseSequence, PoseSource
+
+_log = logging.getLogger(__name__)
 
 
 def default_model() -> Path:
@@ -47,38 +50,54 @@ def driving_poses(
         every: use each n-th pose.
 
     Raises:
-        ValueError: a file that cannot be used.
+        ValueError: a file that cannot be used, or shows no person.
         OSError: a file that is missing, or the pose of the photo is not to be found.
     """
     from unianimate.pose import DrawnPoses, FolderPoses, PosePictures, PoseSequence, align_pose
 
     if driving.is_dir():
-        return FolderPoses(PosePictures.open(driving), every)
+        _log.info("poses: the pictures in %s, aligned already", driving)
+        pictures = FolderPoses(PosePictures.open(driving), every)
+        _log.info("digest of all pictures, none is damaged: %s", pictures.digest)
+        return pictures
+    target = _reference_pose(reference, photo, reference_pose)
     is_file = driving.suffix.lower() == ".npz"
     sequence = PoseSequence.load(driving) if is_file else _extract(driving)
-    target = _reference_pose(reference, photo, reference_pose)
+    _expect_person(driving, sequence)
     return DrawnPoses(sequence if no_align else align_pose(sequence, target), target, every)
 
 
 def _reference_pose(reference: Path, photo: "Image.Image", named: Path | None) -> "PoseSequence":
     """Return the photo's pose: the file named, the one beside the photo, or by extraction."""
-    import numpy as np
-
-    from unianimate.data import open_picture
-    from unianimate.pose import DWPose, PoseSequence
+    from unianimate.pose import PoseSequence
 
     beside = reference.with_name(f"{reference.stem}_pose.npz")
     if named is not None and named.suffix.lower() != ".npz":
-        return DWPose()([np.asarray(open_picture(named))])
-    if named is not None or beside.is_file():
-        return PoseSequence.load(named or beside)
-    try:
-        return DWPose()([np.asarray(photo)])
-    except (FileNotFoundError, ImportError) as error:
-        raise FileNotFoundError(
-            f"the pose of {reference} is not known: name it with --reference-pose, put "
-            f"{beside.name} beside the photo, or let it be found: {error}"
-        ) from error
+        source, pose = named, _find_pose(named)
+    elif named is not None or beside.is_file():
+        source = named or beside
+        pose = PoseSequence.load(source)
+    else:
+        source = reference
+        try:
+            pose = _find_pose(reference, photo)
+        except (FileNotFoundError, ImportError) as error:
+            raise FileNotFoundError(
+                f"the pose of {reference} is not known: name it with --reference-pose, put "
+                f"{beside.name} beside the photo, or let it be found: {error}"
+            ) from error
+    _log.info("pose of the photo: %s", source)
+    _expect_person(source, pose[:1])
+    return pose
+
+
+def _find_pose(path: Path, photo: "Image.Image | None" = None) -> "PoseSequence":
+    import numpy as np
+
+    from unianimate.data import open_picture
+    from unianimate.pose import DWPose
+
+    return DWPose()([np.asarray(photo or open_picture(path))])
 
 
 def _extract(video: Path) -> "PoseSequence":
@@ -86,4 +105,12 @@ def _extract(video: Path) -> "PoseSequence":
     from unianimate.pose import DWPose
 
     info = probe_video(video)
+    _log.info("poses: found in %s, %d x %d, %g fps", video, info.width, info.height, info.fps)
     return DWPose()(read_video(video), fps=info.fps)
+
+
+def _expect_person(path: Path, pose: "PoseSequence") -> None:
+    if not pose.visible.any():
+        raise ValueError(
+            f"{path}: no person is seen in it; give one that shows a person, whole if possible"
+        )

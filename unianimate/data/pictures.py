@@ -7,10 +7,12 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from unianimate.files import expect_file
+
 Fit = Literal["stretch", "pad", "crop"]
 
-# decompressed, such a picture takes 600 MB; a photo has a tenth of that
-MAX_PIXELS = 200_000_000
+# decompressed, such a picture takes 450 MB; a photo has a tenth of that
+MAX_PIXELS = 150_000_000
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -22,27 +24,29 @@ def open_picture(path: str | Path) -> Image.Image:
         ValueError: not a picture, damaged, or more than `MAX_PIXELS`.
         OSError: the file cannot be read.
     """
-    path = Path(path)
+    expect_file(path)
     try:
         with warnings.catch_warnings():
             # our own limit below is the stricter one
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
-                    raise ValueError(
-                        f"{path}: {opened.width} x {opened.height} pixels are too many, at most "
-                        f"{MAX_PIXELS:,}: scale the picture down"
-                    )
-                opened.load()
-                return _to_rgb(ImageOps.exif_transpose(opened))
+                if opened.format == "EPS":  # a program, which Pillow hands to Ghostscript
+                    raise UnidentifiedImageError
+                too_many = opened.width * opened.height > MAX_PIXELS
+                if not too_many:
+                    opened.load()
+                    return _to_rgb(ImageOps.exif_transpose(opened))
     except UnidentifiedImageError:
         raise ValueError(f"{path}: this is not a picture that can be read") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}: scale the picture down") from None
-    except (OSError, SyntaxError, EOFError) as error:
+    except Image.DecompressionBombError:
+        too_many = True
+    except Exception as error:  # Pillow raises many kinds for damaged files
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path}: the picture is damaged: {error}") from None
+        raise ValueError(f"{path}: the picture is damaged: {error}") from error
+    raise ValueError(
+        f"{path}: the picture has more than {MAX_PIXELS:,} pixels: scale the picture down"
+    )
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

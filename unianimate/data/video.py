@@ -1,8 +1,10 @@
 """Videos in and out through PyAV, frame by frame at constant memory."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unianimate.files import expect_file
+
+from .sound import add_sound
+
 Frame = NDArray[np.uint8]
 
 _CODECS = {
     ".mp4": ("libx264", {"crf": "18", "preset": "medium"}),
-    ".webm": ("libvpx-vp9", {"crf": "24", "b": "0", "row-mt": "1"}),
+    ".webm": ("libvpx-vp9", {"crf": "24", "b": "0"}),
 }
 FORMATS = (*_CODECS, ".gif", "a folder")
+# the same pictures make the same bytes: no dates or random numbers in the file
+_CONTAINER = {"fflags": "+bitexact"}
+_CONTAINERS = {".mp4": {**_CONTAINER, "movflags": "faststart"}}
 # ITU-T H.273 code points: BT.709 matrix, primaries and transfer, limited ("video") range
 _BT709, _LIMITED = 1, 1
 
@@ -39,12 +48,17 @@ def probe_video(path: str | Path) -> VideoInfo:
     """Read the header of a video; ``num_frames`` is None where it is not written there.
 
     Raises:
-        ValueError: not a video, or one without pictures.
+        ValueError: not a video, damaged, or without pictures.
         OSError: the file cannot be read.
     """
+    import av
+
     with open_container(path) as container:
         stream = container.streams.video[0]
-        first = next(container.decode(stream), None)
+        try:
+            first = next(container.decode(stream), None)
+        except av.FFmpegError as error:
+            raise ValueError(f"{path}: damaged at its start: {error.strerror}") from None
         if first is None:
             raise ValueError(f"{path}: the video has no frames")
         upright = upright_frame(first)
@@ -97,14 +111,12 @@ def open_container(path: str | Path) -> Any:
     """
     import av
 
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{path}: this is a folder, wanted a video")
+    expect_file(path)
     try:
-        # a title in another encoding is no reason to refuse the pictures
-        container = av.open(str(path), metadata_errors="replace")
-    except av.FFmpegError as error:
-        if isinstance(error, OSError) and not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: there is no such file") from None
+        # without the protocol, a name with a colon would be taken for an address; and a title in
+        # another encoding is no reason to refuse the pictures
+        container = av.open(f"file:{path}", metadata_errors="replace")
+    except av.FFmpegError:
         raise ValueError(f"{path}: this is not a video that can be read") from None
     if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
@@ -130,15 +142,24 @@ class VideoWriter:
     Args:
         path: the result.
         fps: frames a second.
-        audio_from: a video whose sound is copied, cut to the length of the pictures; mp4 and webm.
+        audio_from: a video whose sound is taken over, cut to the length of the pictures; mp4 and
+            webm.
+        scratch: where the unfinished file is, on the same file system; None is beside the result.
 
     Raises:
-        ValueError: an unknown suffix, fps not positive, frames that change size, no frames.
+        ValueError: an unknown suffix, fps not positive, frames that change size, no frames, or a
+            video for the sound that has none.
         FileExistsError: the folder exists and is not empty.
+        OSError: there is no folder to write to.
     """
 
     def __init__(
-        self, path: str | Path, fps: float, *, audio_from: str | Path | None = None
+        self,
+        path: str | Path,
+        fps: float,
+        *,
+        audio_from: str | Path | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self._path = Path(path)
         self._suffix = self._path.suffix.lower()
@@ -146,16 +167,22 @@ class VideoWriter:
             raise ValueError(
                 f"{path}: cannot write {self._suffix!r}; use .mp4, .webm, .gif or a folder"
             )
-        if not fps > 0:
+        if not 0 < fps < math.inf:
             raise ValueError(f"{path}: fps must be positive, got {fps}")
         if audio_from is not None and self._suffix not in _CODECS:
             raise ValueError(f"{path}: only .mp4 and .webm can carry sound")
-        if self._path.is_dir() and (self._suffix or any(self._path.iterdir())):
-            raise FileExistsError(f"{path}: this folder exists; name another or remove it")
+        if self._path.is_dir():
+            if self._suffix or any(self._path.iterdir()):
+                raise FileExistsError(f"{path}: this folder exists; name another or remove it")
+        elif self._path.exists() and not (self._suffix and self._path.is_file()):
+            raise FileExistsError(f"{path}: this exists and is no folder; name another")
+        _expect_writable(self._path)
+        if audio_from is not None and not probe_video(audio_from).has_audio:
+            raise ValueError(f"{audio_from}: there is no sound in it; leave the sound out")
         self._fps = Fraction(fps).limit_denominator(60000)
         self._audio_from = audio_from
         name = f".{self._path.stem}.{os.getpid()}.partial{self._suffix}"
-        self._partial = self._path.with_name(name)
+        self._partial = (scratch or self._path.parent) / name
         self._container: Any = None
         self._stream: Any = None
         self._size: tuple[int, int] | None = None
@@ -182,6 +209,11 @@ class VideoWriter:
             else:
                 self._partial.unlink(missing_ok=True)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames that were written."""
+        return (self._size[1], self._size[0]) if self._size else (0, 0)
+
     def write(self, frame: Frame) -> None:
         """Append one frame (H, W, 3) uint8 RGB."""
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -189,15 +221,16 @@ class VideoWriter:
                 f"VideoWriter: a frame is uint8 (H, W, 3), got {frame.dtype} {frame.shape}"
             )
         size = (frame.shape[0], frame.shape[1])
-        if self._size is None:
-            self._size = size
-            self._open(*size)
-        elif size != self._size:
+        if size != (self._size or size):
             raise ValueError(f"VideoWriter: frames of {self._size} and of {size} in one video")
-        if self._suffix == "":
-            Image.fromarray(frame).save(self._partial / f"{self._count:05d}.png")
-        else:
-            self._encode(frame)
+        with _errors_of(self._path):
+            if self._size is None:
+                self._size = size
+                self._open(*size)
+            if self._suffix == "":
+                Image.fromarray(frame).save(self._partial / f"{self._count:05d}.png")
+            else:
+                self._encode(frame)
         self._count += 1
 
     def _open(self, height: int, width: int) -> None:
@@ -206,8 +239,8 @@ class VideoWriter:
         if self._suffix == "":
             self._partial.mkdir()
             return
-        options = {"movflags": "faststart"} if self._suffix == ".mp4" else {}
-        self._container = av.open(str(self._partial), "w", options=options)
+        options = _CONTAINERS.get(self._suffix, _CONTAINER)
+        self._container = av.open(f"file:{self._partial}", "w", options=options)
         if self._suffix == ".gif":
             self._stream = self._container.add_stream("gif", rate=self._fps)
             self._stream.width, self._stream.height = width, height
@@ -238,12 +271,13 @@ class VideoWriter:
     def _finish(self) -> None:
         if self._count == 0:
             raise ValueError(f"{self._path}: no frames were written")
-        if self._container is not None:
-            self._container.mux(self._stream.encode(None))
-            self._close()
-        if self._audio_from is not None:
-            self._add_audio(self._audio_from)
-        self._partial.replace(self._path)
+        with _errors_of(self._path):
+            if self._container is not None:
+                self._container.mux(self._stream.encode(None))
+                self._close()
+            if self._audio_from is not None:
+                self._add_audio(self._audio_from)
+            self._partial.replace(self._path)
 
     def _close(self) -> None:
         if self._container is not None:
@@ -251,28 +285,40 @@ class VideoWriter:
             container.close()
 
     def _add_audio(self, source: str | Path) -> None:
-        """Remux the pictures with the sound of ``source``; packets are copied, not encoded."""
         import av
 
         joined = self._partial.with_name(f"{self._partial.stem}.joined{self._suffix}")
-        seconds = float(self._count / self._fps)
+        options = _CONTAINERS.get(self._suffix, _CONTAINER)
         try:
-            with open_container(source) as sound, av.open(str(self._partial)) as pictures:
-                if not sound.streams.audio:
-                    raise ValueError(f"{source}: there is no sound in it")
-                options = {"movflags": "faststart"} if self._suffix == ".mp4" else {}
-                with av.open(str(joined), "w", options=options) as target:
-                    streams = [
-                        (pictures, pictures.streams.video[0]),
-                        (sound, sound.streams.audio[0]),
-                    ]
-                    copies = [target.add_stream_from_template(stream) for _, stream in streams]
-                    for (container, stream), copy in zip(streams, copies):
-                        for packet in container.demux(stream):
-                            if packet.dts is None or packet.pts * packet.time_base >= seconds:
-                                continue
-                            packet.stream = copy
-                            target.mux(packet)
+            with (
+                open_container(source) as sound,
+                open_container(self._partial) as pictures,
+                av.open(f"file:{joined}", "w", options=options) as target,
+            ):
+                seconds = float(self._count / self._fps)
+                add_sound(pictures, sound, target, seconds, self._suffix)
             joined.replace(self._partial)
         finally:
             joined.unlink(missing_ok=True)
+
+
+def _expect_writable(path: Path) -> None:
+    """Find out before hours of work that a result cannot be put in its place."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {folder}; make it, or choose another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: nothing may be written to {folder}; choose another folder")
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Name the result in errors of writing it, which know its unfinished file or no name at all."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

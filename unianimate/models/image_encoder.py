@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unianimate.models.checkpoints.files import load_weights, write_safetensors
+from unianimate.models.checkpoints.files import load_weights, read_config, write_safetensors
 from unianimate.models.configs import packaged_config
 
 ImageTokens = Literal["projected", "patches"]
@@ -64,7 +64,7 @@ class ImageEncoder(nn.Module):
         """
         folder = Path(folder)
         with torch.device("meta"):
-            encoder = cls(json.loads((folder / "config.json").read_text()), tokens=tokens)
+            encoder = cls(read_config(folder / "config.json"), tokens=tokens)
         load_weights(encoder.model, folder / _WEIGHTS, dtype)
         return encoder.eval()
 

@@ -15,6 +15,7 @@ from unianimate.models.checkpoints.files import (
     load_weights,
     only_tensors,
     read_checkpoint,
+    read_config,
     write_safetensors,
 )
 from unianimate.models.config import UniAnimateConfig
@@ -83,7 +84,7 @@ class UniAnimate(nn.Module):
         folder = model_folder(model)
         device = default_device() if device is None else torch.device(device)
         dtype = default_dtype(device) if dtype is None else dtype
-        config = UniAnimateConfig.from_dict(json.loads((folder / "config.json").read_text()))
+        config = UniAnimateConfig.from_dict(read_config(folder / "config.json"))
         with torch.device("meta"):
             whole = cls(config)
         load_weights(whole.unet, folder / "unet" / "model.safetensors", dtype)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unianimate.blocks.noise_scheduler import draw_noise
 from unianimate.blocks.norm import GroupNorm
-from unianimate.models.checkpoints.files import load_weights, write_safetensors
+from unianimate.models.checkpoints.files import load_weights, read_config, write_safetensors
 from unianimate.models.configs import packaged_config
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -50,7 +50,7 @@ class VAE(nn.Module):
         """
         folder = Path(folder)
         with torch.device("meta"):
-            vae = cls(json.loads((folder / "config.json").read_text()))
+            vae = cls(read_config(folder / "config.json"))
         load_weights(vae.model, folder / _WEIGHTS, dtype)
         return vae.eval()
 

@@ -3,9 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .checkpoint import Checkpoint
 from .denoise import denoise
-from .long_video import Chain, LongVideo, Single, Window
+from .long_video import Chain, LongVideo, Segment, Single, Window
 from .schedulers import SCHEDULERS, make_scheduler
+from .side_by_side import side_by_side_frames
 from .windows import plan_windows
 
 if TYPE_CHECKING:
@@ -15,12 +17,15 @@ __all__ = [
     "SCHEDULERS",
     "AnimatePipeline",
     "Chain",
+    "Checkpoint",
     "LongVideo",
+    "Segment",
     "Single",
     "Window",
     "denoise",
     "make_scheduler",
     "plan_windows",
+    "side_by_side_frames",
 ]
 
 

@@ -1,5 +1,6 @@
 """`AnimatePipeline`: a photo and a sequence of poses to video."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,14 +19,17 @@ from unianimate.models import UniAnimate, predict_both
 from unianimate.models.unet3d import Conditions
 from unianimate.pose import PoseSource
 
+from .checkpoint import Checkpoint, Nowhere, SamplerState, Store, scheduler_memory
 from .denoise import denoise
-from .long_video import Chain, LongVideo, Single, Window
+from .fingerprint import array_digest, environment, model_digest, scheduler_digest
+from .long_video import Chain, LongVideo, Segment, Single, Window, make_video
 
 Long = Literal["window", "chain", "single"]
 Progress = Callable[[int, int], None]
 
 # windows whose encoded poses are kept from one step to the next; others are encoded again
 _KEPT_WINDOWS = 8
+_DECODED_AT_ONCE = 2
 
 
 class AnimatePipeline:
@@ -72,6 +76,7 @@ class AnimatePipeline:
         fit: Fit = "stretch",
         low_memory: bool = False,
         progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames, uint8 RGB (H, W, 3), as soon as they are final.
 
@@ -90,29 +95,44 @@ class AnimatePipeline:
             fit: how the photo is brought to the size.
             low_memory: run the two passes of guidance one after the other.
             progress: called after each step with steps done and steps in all.
+            checkpoint: keeps what is finished, so that an interrupted run can go on; the frames
+                it has are yielded first.
 
         Raises:
-            ValueError: sizes that do not fit the model, no frames, or an unknown word.
+            ValueError: sizes that do not fit the model, no frames, an unknown word, or a
+                checkpoint of another run.
         """
         config = self.model.config
-        run = _Run(
-            self,
-            reference,
-            poses,
-            width=config.width if width is None else width,
-            height=config.height if height is None else height,
-            num_frames=min(poses.num_frames, num_frames or poses.num_frames),
-            guidance_scale=config.guidance if guidance_scale is None else guidance_scale,
-            seed=seed,
-            fit=fit,
-            low_memory=low_memory,
-        )
         way = self._way(long) if isinstance(long, str) else long
-        self.scheduler.set_timesteps(num_inference_steps or config.steps)
-        run.report(progress, way)
-        for picture in way.pictures(run):
-            pixels = (picture * 255).byte().permute(1, 2, 0)  # the official code truncates
-            yield pixels.cpu().numpy()
+        settings: dict[str, Any] = {
+            "width": config.width if width is None else width,
+            "height": config.height if height is None else height,
+            "num_frames": min(poses.num_frames, num_frames or poses.num_frames),
+            "guidance_scale": config.guidance if guidance_scale is None else guidance_scale,
+            "seed": seed,
+            "fit": fit,
+            "low_memory": low_memory,
+        }
+        steps = num_inference_steps or config.steps
+        run = _Run(self, reference, poses, steps, **settings)
+        store: Store = Nowhere()
+        if checkpoint is not None:
+            store = checkpoint
+            checkpoint.open(
+                {
+                    **settings,
+                    "steps": steps,
+                    "long": repr(way),
+                    "scheduler": scheduler_digest(self.scheduler),
+                    "photo": array_digest(np.asarray(reference.convert("RGB"))),
+                    "poses": poses.digest,
+                    "model": model_digest(self.model),
+                    **environment(self.model),
+                }
+            )
+        segments = way.segments(settings["num_frames"])
+        run.report(progress, len(segments), store)
+        yield from make_video(run, segments, store)
 
     @property
     def size_multiple(self) -> int:
@@ -139,6 +159,7 @@ class _Run:
         pipeline: AnimatePipeline,
         reference: Image.Image,
         poses: PoseSource,
+        steps: int,
         *,
         width: int,
         height: int,
@@ -156,8 +177,13 @@ class _Run:
             )
         if num_frames < 1:
             raise ValueError("there are no poses, so there is no video to make")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed must be 0 to 2**64 - 1, got {seed}")
+        if not math.isfinite(guidance_scale):
+            raise ValueError(f"guidance_scale must be a number, got {guidance_scale}")
         self.model, self.scheduler = pipeline.model, pipeline.scheduler
-        self.poses, self.num_frames = poses, num_frames
+        self.scheduler.set_timesteps(steps)
+        self.poses, self._steps = poses, steps
         self.size = (width, height)
         self.guidance_scale, self.low_memory = guidance_scale, low_memory
         self.generator = torch.Generator().manual_seed(seed)
@@ -174,41 +200,45 @@ class _Run:
         self.reference_pose = self._picture(poses.reference())
         self.text_embeds = self.model.text_embeds.to(device)
         self._progress: Progress | None = None
-        self._steps_done = self._steps_in_all = 0
+        self._steps_in_all = 0
+        self._store: Store = Nowhere()
 
-    def report(self, progress: Progress | None, way: LongVideo) -> None:
-        """Tell ``progress`` of every step from now on."""
-        passes = 1
-        if isinstance(way, Chain) and self.num_frames > way.size:
-            passes = -(-(self.num_frames - 1) // (way.size - 1))
-        self._progress = progress
-        self._steps_in_all = passes * len(self.scheduler.timesteps)
-
-    def start(self, num_frames: int, *, prior_timestep: int, offset_inside: bool) -> Tensor:
-        """Draw start noise (1, C, F, h, w)."""
-        latents = self.reference_latents
-        noise = UnifiedNoise(
-            NoiseScheduler(), prior_timestep=prior_timestep, offset_inside=offset_inside
-        )
-        shape = (1, latents.shape[1], num_frames, *latents.shape[2:])
-        # drawn where the generator is: the numbers do not depend on the device
-        return noise(shape, reference_latents=latents.float().cpu(), generator=self.generator).to(
-            latents.device
-        )
+    def report(self, progress: Progress | None, segments: int, store: Store) -> None:
+        """Tell ``progress`` and ``store`` of every step from now on."""
+        self._progress, self._store = progress, store
+        self._steps_in_all = segments * len(self.scheduler.timesteps)
 
     def sample(
-        self,
-        noise: Tensor,
-        frames: Sequence[int],
-        *,
-        windows: Sequence[Sequence[int]] | None = None,
-        first_frame: Tensor | None = None,
+        self, number: int, segment: Segment, first_frame: Tensor | None, state: SamplerState | None
     ) -> Tensor:
-        """Denoise to latents (1, C, F, h, w) of these frames of the video."""
+        """Return clean latents (1, C, F, h, w) of a segment, from noise or from a state on."""
+        # multistep schedulers begin anew
+        self.scheduler.set_timesteps(self._steps)
+        if state is None:
+            latents, first_step = self._start(segment), 0
+        else:
+            latents, first_step = state.latents.to(self.model.device), state.step
+            self.generator.set_state(state.generator)
+            vars(self.scheduler).update(state.scheduler)
+
+        def step_done(step: int, timestep: Tensor, latents: Tensor) -> None:
+            self._store.save(
+                SamplerState(
+                    segment=number,
+                    step=step + 1,
+                    latents=latents,
+                    generator=self.generator.get_state(),
+                    scheduler=scheduler_memory(self.scheduler),
+                    first_frame=first_frame,
+                )
+            )
+            if self._progress is not None:
+                done = number * len(self.scheduler.timesteps) + step + 1
+                self._progress(done, self._steps_in_all)
 
         @lru_cache(maxsize=_KEPT_WINDOWS)
         def conditions(window: tuple[int, ...]) -> Conditions:
-            return self._conditions([frames[i] for i in window], first_frame)
+            return self._conditions([segment.frames[i] for i in window], first_frame)
 
         with self.model.using("unet"):
             unet = self.model.unet
@@ -225,19 +255,38 @@ class _Run:
 
             return denoise(
                 predict,
-                noise,
+                latents,
                 self.scheduler,
                 guidance_scale=self.guidance_scale,
-                windows=windows,
+                windows=segment.windows,
                 generator=self.generator,
-                callback=self._step_done,
+                callback=step_done,
+                first_step=first_step,
             )
 
-    def decode(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yield pictures (3, H, W) in [0, 1]."""
+    def decode(self, latents: Tensor, start: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield index and picture (3, H, W) in [0, 1] of the frames from about ``start`` on."""
+        # frames are decoded in the same company wherever decoding begins: the bits depend on it
+        start -= start % _DECODED_AT_ONCE
+        frames = latents[0, :, start:].unbind(1)
         with self.model.using("vae"):
-            for picture in self.model.vae.decode_stream(latents[0].unbind(1)):
-                yield (picture.float() * 0.5 + 0.5).clamp(0, 1)
+            pictures = self.model.vae.decode_stream(frames, chunk_size=_DECODED_AT_ONCE)
+            for index, picture in enumerate(pictures, start):
+                yield index, (picture.float() * 0.5 + 0.5).clamp(0, 1)
+
+    def _start(self, segment: Segment) -> Tensor:
+        """Draw start noise (1, C, F, h, w)."""
+        latents = self.reference_latents
+        noise = UnifiedNoise(
+            NoiseScheduler(),
+            prior_timestep=segment.prior_timestep,
+            offset_inside=segment.offset_inside,
+        )
+        shape = (1, latents.shape[1], len(segment.frames), *latents.shape[2:])
+        # drawn where the generator is: the numbers do not depend on the device
+        return noise(shape, reference_latents=latents.float().cpu(), generator=self.generator).to(
+            latents.device
+        )
 
     def _conditions(self, frames: Sequence[int], first_frame: Tensor | None) -> Conditions:
         pose = torch.stack([self._picture(p)[0] for p in self.poses.read(frames)], dim=1)
@@ -263,11 +312,6 @@ class _Run:
         """Return a pose picture as (1, 3, H, W) in [0, 1] at the size of the video."""
         stretched = fit_picture(Image.fromarray(picture), *self.size, "stretch")
         return _to_tensor(np.asarray(stretched))[None].to(self.model.device)
-
-    def _step_done(self, number: int, timestep: Tensor, latents: Tensor) -> None:
-        self._steps_done += 1
-        if self._progress is not None:
-            self._progress(self._steps_done, self._steps_in_all)
 
 
 def _to_tensor(picture: NDArray[np.uint8]) -> Tensor:

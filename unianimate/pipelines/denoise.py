@@ -40,6 +40,7 @@ def denoise(
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
     processes: Processes = ALONE,
+    first_step: int = 0,
 ) -> Tensor:
     """Denoise latents over all timesteps of a scheduler.
 
@@ -57,6 +58,7 @@ def denoise(
         generator: draws the noise of ``eta > 0``.
         callback: called after each step with its number, the timestep and the latents.
         processes: share the windows; each calls with the same arguments and gets the same result.
+        first_step: steps that are done already; ``latents`` are those after them.
 
     Returns:
         (B, C, F, H, W) clean latents, float32.
@@ -75,12 +77,16 @@ def denoise(
     visits = visits.to(latents.device).view(1, 1, -1, 1, 1)
     options = _step_options(scheduler, eta, generator)
 
-    # schedulers in terms of the noise alone, as Euler's, start from larger numbers
-    latents = processes.agree(latents) * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    latents = processes.agree(latents)
+    if first_step == 0:
+        # schedulers in terms of the noise alone, as Euler's, start from larger numbers
+        latents = latents * float(getattr(scheduler, "init_noise_sigma", 1.0))
     if hasattr(scheduler, "set_begin_index"):
         # else it looks for the first timestep, which may be there twice
         scheduler.set_begin_index(0)
     for number, timestep in enumerate(scheduler.timesteps):
+        if number < first_step:
+            continue
         sample = latents
         if hasattr(scheduler, "scale_model_input"):
             sample = scheduler.scale_model_input(latents, timestep)

@@ -1,47 +1,42 @@
 """How a video longer than what the network sees at once is made: one class a way.
 
-Each yields decoded pictures (3, H, W) in [0, 1], in order, as soon as they are final.
+Each cuts the video into segments that are denoised one after the other; `make_video` makes them.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from .checkpoint import SamplerState, Store
 from .windows import plan_windows
 
 
-class Job(Protocol):
-    """What a way of making long videos may ask for; `AnimatePipeline` provides it."""
+@dataclass(frozen=True)
+class Segment:
+    """Frames that are denoised together.
 
-    num_frames: int
+    Args:
+        frames: of the video. Those that the segment before made too are not taken from this one.
+        prior_timestep: how much of the reference is in the start noise, see `UnifiedNoise`.
+        offset_inside: where the offset noise is added, likewise.
+        windows: indices into ``frames`` that the network sees at once; None is all of them.
+    """
 
-    def start(self, num_frames: int, *, prior_timestep: int, offset_inside: bool) -> Tensor:
-        """Draw start noise (1, C, F, h, w)."""
-        ...
-
-    def sample(
-        self,
-        noise: Tensor,
-        frames: Sequence[int],
-        *,
-        windows: Sequence[Sequence[int]] | None = None,
-        first_frame: Tensor | None = None,
-    ) -> Tensor:
-        """Denoise to latents (1, C, F, h, w) of these frames of the video."""
-        ...
-
-    def decode(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yield pictures (3, H, W) in [0, 1]."""
-        ...
+    frames: range
+    prior_timestep: int
+    offset_inside: bool
+    windows: Sequence[Sequence[int]] | None = None
 
 
 class LongVideo(Protocol):
     """A way of making videos of any length."""
 
-    def pictures(self, job: Job) -> Iterator[Tensor]:
-        """Yield the pictures of the whole video."""
+    def segments(self, num_frames: int) -> Sequence[Segment]:
+        """Return the segments of a video, in the order in which they are made."""
         ...
 
 
@@ -49,10 +44,9 @@ class LongVideo(Protocol):
 class Single:
     """All frames in one pass: memory grows with the length; what Mamba mixers are for."""
 
-    def pictures(self, job: Job) -> Iterator[Tensor]:
-        """Yield the pictures of the whole video."""
-        noise = job.start(job.num_frames, prior_timestep=949, offset_inside=True)
-        yield from job.decode(job.sample(noise, range(job.num_frames)))
+    def segments(self, num_frames: int) -> Sequence[Segment]:
+        """Return one segment."""
+        return [Segment(range(num_frames), prior_timestep=949, offset_inside=True)]
 
 
 @dataclass(frozen=True)
@@ -69,11 +63,10 @@ class Window:
     size: int
     overlap: int
 
-    def pictures(self, job: Job) -> Iterator[Tensor]:
-        """Yield the pictures of the whole video."""
-        noise = job.start(job.num_frames, prior_timestep=939, offset_inside=False)
-        windows = plan_windows(job.num_frames, self.size, self.overlap)
-        yield from job.decode(job.sample(noise, range(job.num_frames), windows=windows))
+    def segments(self, num_frames: int) -> Sequence[Segment]:
+        """Return one segment of many windows."""
+        windows = plan_windows(num_frames, self.size, self.overlap)
+        return [Segment(range(num_frames), 939, offset_inside=False, windows=windows)]
 
 
 @dataclass(frozen=True)
@@ -94,18 +87,66 @@ class Chain:
         if self.size < 2:
             raise ValueError(f"Chain: a segment needs at least 2 frames, got {self.size}")
 
-    def pictures(self, job: Job) -> Iterator[Tensor]:
-        """Yield the pictures of the whole video."""
-        first_frame: Tensor | None = None
-        start = 0
-        while start == 0 or start < job.num_frames - 1:
-            frames = range(start, min(start + self.size, job.num_frames))
-            noise = job.start(len(frames), prior_timestep=949, offset_inside=True)
-            latents = job.sample(noise, frames, first_frame=first_frame)
-            repeated = first_frame is not None
-            for picture in job.decode(latents):
-                if not repeated:
-                    yield picture
-                repeated = False
-                first_frame = picture
-            start += self.size - 1
+    def segments(self, num_frames: int) -> Sequence[Segment]:
+        """Return segments that share one frame with the next."""
+        starts = range(0, max(num_frames - 1, 1), self.size - 1)
+        return [
+            Segment(range(start, min(start + self.size, num_frames)), 949, offset_inside=True)
+            for start in starts
+        ]
+
+
+class Job(Protocol):
+    """What `make_video` asks for; `AnimatePipeline` provides it."""
+
+    def sample(
+        self, number: int, segment: Segment, first_frame: Tensor | None, state: SamplerState | None
+    ) -> Tensor:
+        """Return clean latents (1, C, F, h, w) of a segment.
+
+        Args:
+            number: of the segment.
+            segment: its frames.
+            first_frame: (3, H, W) in [0, 1], the picture to start from.
+            state: where to go on; None starts from noise.
+        """
+        ...
+
+    def decode(self, latents: Tensor, start: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield index and picture (3, H, W) in [0, 1] of the frames from ``start`` on.
+
+        It may begin earlier: a picture must not depend on where decoding began.
+        """
+        ...
+
+
+def make_video(job: Job, segments: Sequence[Segment], store: Store) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames, uint8 RGB (H, W, 3), as soon as they are final; first what is kept.
+
+    Args:
+        job: does the work.
+        segments: of the whole video.
+        store: keeps states and frames, and has those of an interrupted run.
+    """
+    made = 0
+    for frame in store.frames():
+        yield frame
+        made += 1
+    state = store.load()
+    first_frame = None if state is None else state.first_frame
+    for number, segment in enumerate(segments):
+        if state is not None and number < state.segment:
+            continue
+        latents = job.sample(number, segment, first_frame, state)
+        state = None
+        start = segment.frames.start
+        # the last picture is needed even where it is kept: the next segment starts from it
+        wanted = min(made - start, len(segment.frames) - 1)
+        for index, picture in job.decode(latents, wanted):
+            if start + index == made:
+                # the official code truncates
+                frame = (picture * 255).byte().permute(1, 2, 0).cpu().numpy()
+                store.keep_frame(made, frame)
+                made += 1
+                yield frame
+            first_frame = picture

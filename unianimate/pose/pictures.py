@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from unianimate.files import expect_file
+
 from .draw import draw_pose
 from .listing import list_pictures
 from .sequence import PoseSequence
@@ -110,6 +112,7 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
+    expect_file(path)
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))

@@ -3,9 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unianimate.files import expect_file
 
 MISSING = -1.0
 
@@ -17,6 +20,9 @@ RIGHT_HIP, RIGHT_KNEE, RIGHT_ANKLE = 8, 9, 10
 LEFT_HIP, LEFT_KNEE, LEFT_ANKLE = 11, 12, 13
 RIGHT_EYE, LEFT_EYE, RIGHT_EAR, LEFT_EAR = 14, 15, 16, 17
 LEFT_TOE, RIGHT_TOE = 18, 19
+
+# a million frames have that much
+_MAX_BYTES = 4 << 30
 
 _SHAPES = {"bodies": (20, 2), "visible": (20,), "hands": (2, 21, 2), "faces": (68, 2)}
 
@@ -125,13 +131,11 @@ class PoseSequence:
             ValueError: not such a file, with the path and what is wrong.
             OSError: the file cannot be read.
         """
+        expect_file(path)
         try:
             # opened here, because numpy leaves a broken file open
             with Path(path).open("rb") as file:
-                stored = np.load(file, allow_pickle=False)
-                if isinstance(stored, np.ndarray):
-                    raise ValueError("it holds one array")
-                arrays = {name: stored[name] for name in stored.files}
+                arrays = _read_arrays(file)
         except OSError:
             raise
         except Exception as error:  # damage shows as errors of zipfile, zlib, tokenize and more
@@ -148,3 +152,13 @@ class PoseSequence:
             )
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _read_arrays(file: BinaryIO) -> dict[str, Any]:
+    stored = np.load(file, allow_pickle=False)
+    if isinstance(stored, np.ndarray):
+        raise ValueError("it holds one array")
+    size = sum(member.file_size for member in stored.zip.infolist())
+    if size > _MAX_BYTES:
+        raise ValueError(f"unpacked it has {size:,} bytes, at most {_MAX_BYTES:,} are taken")
+    return {name: stored[name] for name in stored.files}

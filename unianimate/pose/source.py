@@ -1,7 +1,9 @@
 """Where the driving poses of a video come from, as pictures that are made when they are needed."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +35,11 @@ class PoseSource(Protocol):
 
     def read(self, frames: Sequence[int]) -> list[Picture]:
         """Return the driving poses of these frames."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Text that is the same only for the same pictures."""
         ...
 
 
@@ -69,6 +76,15 @@ class DrawnPoses:
         chosen = (frame * self.every for frame in frames)
         return [draw_pose(self.driving[frame : frame + 1])[0] for frame in chosen]
 
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the key points that are drawn."""
+        digest = hashlib.sha256(repr((self.num_frames, self.every)).encode())
+        for pose in (self.reference_pose[:1], self.driving):
+            for points in (pose.bodies, pose.visible, pose.hands):
+                digest.update(points.tobytes())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class FolderPoses:
@@ -101,3 +117,11 @@ class FolderPoses:
     def read(self, frames: Sequence[int]) -> list[Picture]:
         """Read the driving poses of these frames."""
         return [self.pictures.read_one(frame * self.every) for frame in frames]
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all pictures; a damaged one is found here."""
+        digest = hashlib.sha256(self.reference().tobytes())
+        for frame in range(self.num_frames):
+            digest.update(self.read([frame])[0].tobytes())
+        return digest.hexdigest()

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -53,7 +54,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         lightning = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
-        with torch.serialization.safe_globals([(_LightningCallback, lightning)]):
+        with (
+            torch.serialization.safe_globals([(_LightningCallback, lightning)]),
+            warnings.catch_warnings(),
+        ):
+            # torch announces here what it refuses below
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
             # only files of the old format, before 2020, are no zip archives and cannot be mapped
             content = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -74,6 +80,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: holds a {type(content).__name__}, wanted a dictionary of tensors"
         )
     return content
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds the configuration of a model or a part of it.
+
+    Raises:
+        CheckpointError: If it is no JSON object.
+        OSError: If the file cannot be read.
+    """
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a JSON file ({error}); fetch it again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: holds a {type(config).__name__}, wanted a JSON object")
+    return config
 
 
 def _unreadable(path: Path) -> CheckpointError:
