@@ -1,12 +1,16 @@
 """``unianimate train``: a recipe, what is laid over it, and the run it makes."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from unianimate.training.config import TrainConfig
     from unianimate.training.loop import Record
+
+_VIDEO_RECIPE = "video"
 
 
 def train(
@@ -23,6 +27,20 @@ def train(
         list[str] | None,
         typer.Option("--set", help="One setting, such as optimizer.learning_rate=1e-4."),
     ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Fit a model to this video and animate its last frames.")
+    ] = None,
+    poses: Annotated[Path | None, typer.Option(help="Pose file (.npz) of that video.")] = None,
+    fit_frames: Annotated[
+        int, typer.Option(min=1, help="First frames of the video to fit to.")
+    ] = 100,
+    test_frames: Annotated[
+        int, typer.Option(min=1, help="Last frames of the video to animate.")
+    ] = 50,
+    every: Annotated[int, typer.Option(min=1, help="Use each n-th frame of the video.")] = 1,
+    decoder_steps: Annotated[
+        int, typer.Option(min=0, help="Steps that fit the decoder to the video; 0: none.")
+    ] = 300,
     list_recipes: Annotated[
         bool, typer.Option("--list", help="List the recipes and stop.")
     ] = False,
@@ -40,18 +58,70 @@ def train(
     if list_recipes:
         typer.echo("\n".join(recipe_names()))
         return
-    config = load_config(
-        {} if recipe is None else read_recipe(recipe), overlay, _split(settings or [])
-    )
+    if video is not None and recipe is None:
+        recipe = _VIDEO_RECIPE
+    preset = {} if recipe is None else read_recipe(recipe)
+    if video is not None or poses is not None:
+        preset["data"] = preset.get("data", {}) | _one_video(video, poses, fit_frames, every)
+    config = load_config(preset, overlay, _split(settings or []))
     if show:
         typer.echo(yaml.safe_dump(config.to_dict(), sort_keys=False), nl=False)
         return
+    # of several processes the first one speaks
+    quiet = quiet or os.environ.get("RANK", "0") != "0"
+    if video is not None:
+        _fit(config, output, test_frames, decoder_steps, quiet)
+    else:
+        _train(config, output, quiet)
 
+
+def _train(config: "TrainConfig", output: Path, quiet: bool) -> None:
     from unianimate.training.run import run_training
 
     with _Progress(config.steps, quiet) as progress:
         model = run_training(config, output, report=progress.report, progress=progress.prepared)
-    typer.echo(f"{model}: trained for {config.steps} steps")
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"{model}: trained for {config.steps} steps")
+
+
+def _fit(
+    config: "TrainConfig", output: Path, test_frames: int, decoder_steps: int, quiet: bool
+) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("--video runs in one process: start it without torchrun")
+    from unianimate.training.real_video import fit_video
+
+    with _Progress(config.steps, quiet) as progress:
+        done = fit_video(
+            config,
+            output,
+            test_frames=test_frames,
+            decoder_steps=decoder_steps,
+            report=progress.report,
+            progress=progress.prepared,
+        )
+    for what, figures in (("animated", done.animated), ("copies", done.copies)):
+        typer.echo(f"{what}: PSNR {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}")
+    typer.echo(
+        f"{output}: animated/, contact_sheet.png and metrics.json; "
+        f"{done.gain:+.2f} dB against copies of the first frame"
+    )
+
+
+def _one_video(
+    video: Path | None, poses: Path | None, fit_frames: int, every: int
+) -> dict[str, Any]:
+    if video is None or poses is None:
+        raise ValueError(
+            "--video and --poses go together; `unianimate pose extract VIDEO` makes the poses"
+        )
+    return {
+        "kind": "video",
+        "path": str(video),
+        "poses": str(poses),
+        "video_frames": fit_frames,
+        "strides": [every],
+    }
 
 
 def _split(settings: list[str]) -> dict[str, str]:

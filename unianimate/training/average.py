@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from unianimate.training.sharding import like
+
 
 class WeightAverage:
     """Averages of parameters, in float32; young averages forget faster.
@@ -27,10 +29,11 @@ class WeightAverage:
         weights = [p.detach().float() for p in self._parameters.values()]
         torch._foreach_lerp_(list(self.averages.values()), weights, share)
 
+    @torch.no_grad()
     def load(self, averages: dict[str, Tensor]) -> None:
         """Take over averages of the same names."""
         for name, average in self.averages.items():
-            average.copy_(averages[name])
+            average.copy_(like(averages[name], average))
 
     def apply(self) -> None:
         """Put the averages in place of the weights."""

@@ -1,6 +1,7 @@
 """Videos drawn or decoded once, kept on disk at the model's size, and read at random."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from unianimate.data.clips import BrokenVideoError, Pictures, VideoSet
 
 Progress = Callable[[int, int], None]
 
+_log = logging.getLogger(__name__)
+
 _INDEX, _FRAMES, _POSES = "index.json", "frames.npy", "poses.npy"
 
 
@@ -31,6 +34,7 @@ class VideoCache:
 
     Attributes:
         lengths: frames of each video.
+        source: what `write` was told of the videos; empty if nothing.
 
     Raises:
         FileNotFoundError: there is no complete cache in the folder.
@@ -40,7 +44,9 @@ class VideoCache:
         self.folder, self.key = Path(folder), key
         if not (self.folder / _INDEX).is_file():
             raise FileNotFoundError(f"{self.folder}: there is no cache of videos here")
-        self.lengths: list[int] = json.loads((self.folder / _INDEX).read_text())["lengths"]
+        index = json.loads((self.folder / _INDEX).read_text())
+        self.lengths: list[int] = index["lengths"]
+        self.source: dict[str, Any] = index.get("source", {})
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
         self._frames: Pictures = np.load(self.folder / _FRAMES, mmap_mode="r")
         self._poses: Pictures = np.load(self.folder / _POSES, mmap_mode="r")
@@ -80,23 +86,28 @@ class VideoCache:
 
     def all_frames(self, size: int) -> Iterator[Pictures]:
         """Yield every frame, up to `size` at a time."""
-        for start in range(0, len(self._frames), size):
-            yield self._frames[start : start + size]
+        total = int(self._starts[-1])
+        for start in range(0, total, size):
+            yield self._frames[start : min(start + size, total)]
 
     def add_latents(self, moments: Iterator[Tensor]) -> None:
         """Store the moments of the posterior of `all_frames`, in that order: (n, 2 C, h, w)."""
-        path, stored, done = self._latents_path, None, 0
+        path, stored, done, total = self._latents_path, None, 0, int(self._starts[-1])
         unfinished = path.with_suffix(".unfinished")
-        for part in moments:
-            if stored is None:
-                shape = (len(self._frames), *part.shape[1:])
-                stored = open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
-            stored[done : done + len(part)] = part.half().cpu().numpy()
-            done += len(part)
-        if stored is None or done != len(self._frames):
-            raise ValueError(f"{path}: wanted latents of {len(self._frames)} frames, got {done}")
-        stored.flush()
-        os.replace(unfinished, path)
+        try:
+            for part in moments:
+                if stored is None:
+                    shape = (total, *part.shape[1:])
+                    stored = open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+                stored[done : done + len(part)] = part.half().cpu().numpy()
+                done += len(part)
+            if stored is None or done != total:
+                raise ValueError(f"{path}: wanted latents of {total} frames, got {done}")
+            stored.flush()
+            os.replace(unfinished, path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         self._latents = np.load(path, mmap_mode="r")
 
     @classmethod
@@ -107,8 +118,9 @@ class VideoCache:
         *,
         workers: int = 0,
         progress: Progress | None = None,
+        source: dict[str, Any] | None = None,
     ) -> "VideoCache":
-        """Read all videos once; those that are broken are left out.
+        """Read all videos once; those that are broken are named in a warning and left out.
 
         The folder appears when it is complete.
 
@@ -117,6 +129,7 @@ class VideoCache:
             folder: where to put them.
             workers: processes that read; 0 reads in this one.
             progress: called with the videos done and the videos in all.
+            source: plain data that says which videos these are.
 
         Raises:
             FileExistsError: the folder is there already.
@@ -131,7 +144,8 @@ class VideoCache:
         unfinished.mkdir(parents=True)
         try:
             kept = _write_pictures(videos, lengths, unfinished, workers, progress)
-            (unfinished / _INDEX).write_text(json.dumps({"lengths": kept}) + "\n")
+            index = {"lengths": kept, "source": source or {}}
+            (unfinished / _INDEX).write_text(json.dumps(index) + "\n")
             unfinished.rename(folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -158,7 +172,9 @@ def _write_pictures(
     stores: list[np.memmap[Any, np.dtype[np.uint8]]] = []
     kept: list[int] = []
     for done, pictures in enumerate(_read_all(videos, lengths, workers), start=1):
-        if pictures is not None:
+        if isinstance(pictures, str):
+            _log.warning("skipped: %s", pictures)
+        else:
             if not stores:
                 shape = (sum(lengths.values()), *pictures[0].shape[1:])
                 stores = [
@@ -180,7 +196,7 @@ def _write_pictures(
 
 def _read_all(
     videos: VideoSet, lengths: dict[int, int], workers: int
-) -> Iterator[tuple[Pictures, Pictures] | None]:
+) -> Iterator[tuple[Pictures, Pictures] | str]:
     if not workers:
         yield from (_read_one(videos, *item) for item in lengths.items())
         return
@@ -189,15 +205,17 @@ def _read_all(
         yield from pool.map(_read_one, *jobs, chunksize=4)
 
 
-def _read_one(videos: VideoSet, index: int, length: int) -> tuple[Pictures, Pictures] | None:
+def _read_one(videos: VideoSet, index: int, length: int) -> tuple[Pictures, Pictures] | str:
+    """Return all frames and poses of a video, or what is wrong with it."""
     try:
         return videos.read(index, range(length))
-    except BrokenVideoError:
-        return None
+    except BrokenVideoError as error:
+        return str(error)
 
 
 def _length(videos: VideoSet, index: int) -> int:
     try:
         return videos.num_frames(index)
-    except BrokenVideoError:
+    except BrokenVideoError as error:
+        _log.warning("skipped: %s", error)
         return 0

@@ -5,14 +5,18 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 _FORBID = ConfigDict(extra="forbid")
+
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True, config=_FORBID)
@@ -20,34 +24,39 @@ class DataConfig:
     """Which videos, and how clips are cut out of them.
 
     Attributes:
-        kind: procedural puppets, a folder of videos with poses, or one of the public data sets.
-        path: the folder; puppets have none.
-        poses: where the poses are; None is beside the videos.
-        fit: how videos are brought to the model's size: "crop" or "stretch".
-        enlarge: take videos that are smaller than the model's size.
+        kind: procedural puppets, a folder of videos with poses, one of the public data sets, or a
+            single video.
+        path: the folder, or the video; puppets have none.
+        poses: the folder of their poses; None: they are beside the videos. The pose file of a
+            single video.
+        fit: how pictures of another shape are brought to the model's: "crop" or "stretch".
+        enlarge: take videos that are smaller than the model's pictures.
+        validation: a folder of videos of the same kind to make samples of; None takes the test
+            videos of a public data set, and puppets that training never meets.
         cache: a folder where pictures, poses and latents are kept; None reads them every time.
         count: puppets to render.
         first: index of the first puppet.
-        video_frames: frames rendered of every puppet.
+        video_frames: frames rendered of every puppet, or used of a single video.
         frames: lengths of clips; each step takes one of them.
         strides: steps between frames to choose from.
         reversal: probability that a clip runs backwards.
         workers: processes that read.
     """
 
-    kind: Literal["puppets", "folder", "tiktok", "fashion"] = "puppets"
+    kind: Literal["puppets", "folder", "tiktok", "fashion", "video"] = "puppets"
     path: str | None = None
     poses: str | None = None
     fit: Literal["crop", "stretch"] = "crop"
     enlarge: bool = False
+    validation: str | None = None
     cache: str | None = None
-    count: int = 3600
-    first: int = 0
-    video_frames: int = 24
-    frames: tuple[int, ...] = (16, 32)
-    strides: tuple[int, ...] = (1, 2)
-    reversal: float = 0.0
-    workers: int = 2
+    count: Count = 3600
+    first: Steps = 0
+    video_frames: Count = 24
+    frames: tuple[Count, ...] = (16, 32)
+    strides: tuple[Count, ...] = (1, 2)
+    reversal: Share = 0.0
+    workers: Steps = 2
 
 
 @dataclass(frozen=True, kw_only=True, config=_FORBID)
@@ -66,8 +75,8 @@ class OptimizerConfig:
     """
 
     learning_rate: float = 5e-5
-    warmup: int = 100
-    decay: int = 0
+    warmup: Steps = 100
+    decay: Steps = 0
     final: float = 0.02
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
@@ -94,18 +103,24 @@ class DiffusionConfig:
         first_frame_noise: largest strength of the noise and colour shift put on that frame, so
             that chained segments do not trust it more than they should.
         train: parts that are trained: regular expressions for names of parameters of the model.
+        lora_rank: 0 trains these parts themselves; otherwise they are frozen, and every matrix and
+            convolution among them gets an update of this rank (LoRA, arXiv 2106.09685), which is
+            added to it when the model is written.
+        lora_scale: what that update is multiplied by.
     """
 
     offset_noise: float = 0.1
     timestep_shift: float = 1.0
     snr_gamma: float | None = None
-    drop: float = 0.5
-    drop_all: float = 0.1
-    keep_all: float = 0.1
+    drop: Share = 0.5
+    drop_all: Share = 0.1
+    keep_all: Share = 0.1
     drop_reference: bool = False
-    first_frame: float = 0.5
+    first_frame: Share = 0.5
     first_frame_noise: float = 0.0
     train: tuple[str, ...] = (r"unet\.",)
+    lora_rank: Steps = 0
+    lora_scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, config=_FORBID)
@@ -115,10 +130,14 @@ class VAEConfig:
     Attributes:
         kl_weight: of the divergence from N(0, 1), a latent number.
         latent_noise: standard deviation of noise added to latents before decoding.
+        train: parts that are trained: regular expressions for names of parameters of the
+            autoencoder. With the decoder's parts alone latents keep their meaning, and a network
+            trained on them still fits.
     """
 
     kl_weight: float = 1e-5
     latent_noise: float = 0.05
+    train: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True, kw_only=True, config=_FORBID)
@@ -126,14 +145,18 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        stage: what is trained: the autoencoder or the video network.
+        stage: what is trained: the autoencoder, the video network, or new temporal mixers that
+            imitate the old ones layer by layer.
         model: a preset, to start from random weights, or a model folder or its name.
+        pretrained: `model` names a trained model, even where a preset has that name.
         temporal: replace the temporal mixers by these: transformer, mamba or mamba2.
         steps: optimiser steps in all.
         batch_size: clips a step (pictures for the autoencoder), over all processes.
         accumulation: parts a step's clips are run in, one after the other.
         precision: of the computation; weights are float32.
         gradient_checkpointing: recompute activations in the backward pass.
+        sharded: spread weights, gradients and the optimizer's state over all processes (FSDP2)
+            instead of keeping them whole in each.
         seed: of every random choice.
         save_every: steps between checkpoints.
         keep: checkpoints that are kept.
@@ -142,24 +165,26 @@ class TrainConfig:
         samples: clips that are sampled then.
     """
 
-    stage: Literal["vae", "diffusion"] = "diffusion"
+    stage: Literal["vae", "diffusion", "distill"] = "diffusion"
     model: str = "unianimate-v1"
+    pretrained: bool = False
     temporal: Literal["transformer", "mamba", "mamba2"] | None = None
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
-    steps: int = 10000
-    batch_size: int = 8
-    accumulation: int = 1
+    steps: Count = 10000
+    batch_size: Count = 8
+    accumulation: Count = 1
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     gradient_checkpointing: bool = False
-    seed: int = 0
-    save_every: int = 500
-    keep: int = 2
-    log_every: int = 10
-    sample_every: int = 0
-    samples: int = 4
+    sharded: bool = False
+    seed: Steps = 0
+    save_every: Count = 500
+    keep: Count = 2
+    log_every: Count = 10
+    sample_every: Steps = 0
+    samples: Count = 4
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as it is written to YAML."""
@@ -192,7 +217,10 @@ def load_config(
             raise ValueError(f"{overlay}: must hold settings (key: value), got {given!r}")
         _lay_over(data, given, TrainConfig, str(overlay))
     for name, value in (settings or {}).items():
-        nested: Any = yaml.safe_load(value)
+        try:
+            nested: Any = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name}: cannot be read as YAML: {_one_line(error)}") from error
         for key in reversed(name.split(".")):
             nested = {key: nested}
         _lay_over(data, nested, TrainConfig, name)

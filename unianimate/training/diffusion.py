@@ -1,6 +1,5 @@
 """Training the video network: noised latents in, velocity out."""
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +11,8 @@ from unianimate.models.unet3d import Conditions, Kept, draw_kept
 from unianimate.training.batch import Batch, Posterior
 from unianimate.training.config import DiffusionConfig, TrainConfig
 from unianimate.training.draws import generator_of
+from unianimate.training.lora import add_lora
+from unianimate.training.parts import train_only
 from unianimate.training.vae import encode_posterior
 
 # what a generator draws, beside the run's seed and the number of a step or an example
@@ -28,8 +29,8 @@ class DiffusionTask(nn.Module):
     for classifier-free guidance. Timesteps are spread evenly over the clips of a step.
 
     Args:
-        model: its parameters that `config.diffusion.train` names are trained in place, the others
-            are frozen.
+        model: its parameters that `config.diffusion.train` names are trained in place, or get
+            updates of a low rank that are; the others are frozen.
         config: of the run.
 
     Raises:
@@ -40,7 +41,11 @@ class DiffusionTask(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.scheduler = NoiseScheduler()
-        train_only(model, config.diffusion.train)
+        options = config.diffusion
+        if options.lora_rank:
+            add_lora(model, options.train, options.lora_rank, options.lora_scale)
+        else:
+            train_only(model, options.train, "diffusion.train")
         model.unet.gradient_checkpointing = config.gradient_checkpointing
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -169,20 +174,6 @@ class Draws:
             kept = kept._replace(reference=some)
         kept = kept._replace(first_frame=kept.first_frame * told)
         return Kept(*(mask[self._rows] for mask in kept))
-
-
-def train_only(model: nn.Module, names: Sequence[str]) -> None:
-    """Let gradients reach the parameters whose names match one of the regular expressions.
-
-    Raises:
-        ValueError: an expression matches none.
-    """
-    parameters = dict(model.named_parameters())
-    for expression in names:
-        if not any(re.match(expression, name) for name in parameters):
-            raise ValueError(f"diffusion.train: no parameter has a name like {expression!r}")
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(any(re.match(expression, name) for expression in names))
 
 
 def _generators(numbers: Sequence[int], seed: int, purpose: int) -> list[torch.Generator]:

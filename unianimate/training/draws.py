@@ -9,5 +9,9 @@ import torch
 
 def generator_of(*key: int) -> torch.Generator:
     """Return a CPU generator for a key of non-negative numbers."""
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(seed_of(*key))
+
+
+def seed_of(*key: int) -> int:
+    """Return a seed for a key of non-negative numbers."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

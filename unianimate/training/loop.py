@@ -1,7 +1,9 @@
 """The training loop: one for every stage."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -12,8 +14,10 @@ from unianimate.data.clips import ClipBatches
 from unianimate.training.average import WeightAverage
 from unianimate.training.batch import Batch, TrainingClips, collate
 from unianimate.training.config import TrainConfig
+from unianimate.training.draws import seed_of
 from unianimate.training.run_folder import Checkpoint, RunFolder
 from unianimate.training.schedule import rate_at
+from unianimate.training.sharding import like, load_optimizer, shard, whole, whole_state
 
 Record = dict[str, float]
 Report = Callable[[Record], None]
@@ -50,12 +54,10 @@ def train(
     Raises:
         ValueError: the batch cannot be shared out, or the loss is not finite.
     """
-    share = config.batch_size // (accelerator.num_processes * config.accumulation)
-    if share * accelerator.num_processes * config.accumulation != config.batch_size:
-        raise ValueError(
-            f"batch_size ({config.batch_size}) must be a multiple of processes "
-            f"({accelerator.num_processes}) x accumulation ({config.accumulation})"
-        )
+    _expect_equal_parts(config, accelerator)
+    sharded = config.sharded and accelerator.num_processes > 1
+    if sharded:
+        shard(task)
     trained = {name: p for name, p in task.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
         trained.values(),
@@ -63,11 +65,12 @@ def train(
         betas=config.optimizer.betas,
         weight_decay=config.optimizer.weight_decay,
     )
-    wrapped, optimizer = accelerator.prepare(task, optimizer)
+    wrapped = task if sharded else accelerator.prepare(task)
+    optimizer = accelerator.prepare(optimizer)
     average = None
     if config.optimizer.ema:
         average = WeightAverage(trained.items(), config.optimizer.ema)
-    first = _resume(run, trained, optimizer, average)
+    first = _resume(run, trained, optimizer, average, accelerator)
 
     started = time.perf_counter()
     for step, batch in enumerate(_batches(clips, config, accelerator, first), start=first):
@@ -75,33 +78,52 @@ def train(
             group["lr"] = config.optimizer.learning_rate * rate_at(
                 step, config.steps, config.optimizer
             )
-        record = _backward(wrapped, batch, config.accumulation, accelerator)
-        norm = accelerator.clip_grad_norm_(trained.values(), config.optimizer.clip)
+        record = _backward(wrapped, batch, config, accelerator)
+        norm = whole(accelerator.clip_grad_norm_(trained.values(), config.optimizer.clip))
         optimizer.step()
         optimizer.zero_grad()
         if average is not None:
             average.update(step)
 
         done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            means = accelerator.reduce(record, "mean")
-            line = {name: float(value) for name, value in means.items()}
-            if not torch.isfinite(means["loss"]):
-                raise ValueError(
-                    f"the loss is {line['loss']} at step {done}; resume with a lower learning rate"
-                )
+        saved = done % config.save_every == 0 or done == config.steps
+        logged = done % config.log_every == 0 or done == config.steps
+        if saved or logged:
+            line = {k: float(v) for k, v in accelerator.reduce(record, "mean").items()}
             line |= {"norm": float(norm), "rate": optimizer.param_groups[0]["lr"]}
+            _expect_finite(line, done, config)
+        if logged:
             line["seconds"] = time.perf_counter() - started
             _write(line, done, run, accelerator, report)
         if sample is not None and config.sample_every and done % config.sample_every == 0:
-            with average.applied() if average else torch.no_grad():
-                _write(sample(done), done, run, accelerator, report)
-        if (done % config.save_every == 0 or done == config.steps) and accelerator.is_main_process:
-            weights = {name: p.detach() for name, p in trained.items()}
-            averages = average.averages if average else {}
-            run.save(Checkpoint(done, weights, averages, optimizer.state_dict()))
+            with average.applied() if average else nullcontext():
+                metrics = sample(done)
+            _write(metrics, done, run, accelerator, report)
+        if saved:
+            checkpoint = _checkpoint(done, trained, optimizer, average, accelerator)
+            if accelerator.is_main_process:
+                run.save(checkpoint)
     accelerator.wait_for_everyone()
     return average
+
+
+def _expect_equal_parts(config: TrainConfig, accelerator: Accelerator) -> None:
+    parts = accelerator.num_processes * config.accumulation
+    if config.batch_size % parts:
+        raise ValueError(
+            f"batch_size ({config.batch_size}) must be a multiple of processes "
+            f"({accelerator.num_processes}) x accumulation ({config.accumulation})"
+        )
+
+
+def _expect_finite(line: Record, step: int, config: TrainConfig) -> None:
+    """Stop before a checkpoint is spoilt; with fp16 a step without finite gradient is left out."""
+    for name in ("loss",) if config.precision == "fp16" else ("loss", "norm"):
+        if not math.isfinite(line[name]):
+            what = "loss" if name == "loss" else "norm of the gradient"
+            raise ValueError(
+                f"the {what} is {line[name]} at step {step}; resume with a lower learning rate"
+            )
 
 
 def _batches(
@@ -131,17 +153,37 @@ def _batches(
 
 
 def _backward(
-    task: nn.Module, batch: Batch, parts: int, accelerator: Accelerator
+    task: nn.Module, batch: Batch, config: TrainConfig, accelerator: Accelerator
 ) -> dict[str, Tensor]:
     """Add the gradient of a step, part by part; return the means of what the task tells."""
     told: list[dict[str, Tensor]] = []
+    parts = config.accumulation
     for number, part in enumerate(batch.split(parts), start=1):
+        # dropout inside the network draws from torch's own generators
+        torch.manual_seed(seed_of(config.seed, int(part.numbers[0])))
         # gradients of several processes are averaged once, with the last part
-        with accelerator.no_sync(task) if number < parts else torch.enable_grad():
+        with accelerator.no_sync(task) if number < parts else nullcontext():
             with accelerator.autocast():
                 told.append(task(part))
             accelerator.backward(told[-1]["loss"] / parts)
     return {name: torch.stack([t[name].detach() for t in told]).mean() for name in told[0]}
+
+
+def _checkpoint(
+    step: int,
+    trained: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    accelerator: Accelerator,
+) -> Checkpoint:
+    """Return what a run needs to go on, whole however it is spread over processes."""
+    return Checkpoint(
+        step,
+        {name: whole_state(p) for name, p in trained.items()},
+        whole_state(average.averages) if average else {},
+        whole_state(optimizer.state_dict()),
+        accelerator.scaler.state_dict() if accelerator.scaler else {},
+    )
 
 
 def _resume(
@@ -149,23 +191,29 @@ def _resume(
     trained: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
+    accelerator: Accelerator,
 ) -> int:
     """Load the last checkpoint; return the steps it has done."""
     checkpoint = run.last()
+    step = checkpoint.step if checkpoint else 0
+    if accelerator.is_main_process:
+        run.forget_log_after(step)
     if checkpoint is None:
-        return 0
+        return step
     if set(checkpoint.weights) != set(trained):
         raise ValueError(
-            f"{run.folder}: its checkpoint is of other parameters than this run trains"
+            f"{run.folder}: its checkpoint is of other parameters than this run trains: go on "
+            f"with the settings in its config.yaml, or name another folder"
         )
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(checkpoint.weights[name])
-    optimizer.load_state_dict(checkpoint.optimizer)
+            parameter.copy_(like(checkpoint.weights[name], parameter))
+    load_optimizer(optimizer, checkpoint.optimizer, list(trained.values()))
     if average is not None and checkpoint.averages:
         average.load(checkpoint.averages)
-    run.forget_log_after(checkpoint.step)
-    return checkpoint.step
+    if accelerator.scaler and checkpoint.scaler:
+        accelerator.scaler.load_state_dict(checkpoint.scaler)
+    return step
 
 
 def _write(

@@ -52,6 +52,11 @@ class PuppetTest:
             for puppet in self._puppets()
         ]
 
+    def references(self) -> list[tuple[Video, PoseSequence]]:
+        """Return the reference of each puppet, uint8 RGB (H, W, 3), and its pose."""
+        references = (self._reference(puppet) for puppet in self._puppets())
+        return [(photo[0], pose) for photo, pose in references]
+
     def animate(
         self, pipeline: AnimatePipeline, *, swap_poses: bool = False, **options: Any
     ) -> Iterator[Video]:

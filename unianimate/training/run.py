@@ -1,13 +1,15 @@
 """A whole run: the model it starts from, its videos, the loop, and the model folder it ends in."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from unianimate.data.clips import ClipDataset, VideoSet
@@ -15,8 +17,12 @@ from unianimate.models import UniAnimate
 from unianimate.training.batch import TrainingClips
 from unianimate.training.config import TrainConfig
 from unianimate.training.diffusion import DiffusionTask
+from unianimate.training.distill import DistillationTask
 from unianimate.training.loop import Report, train
+from unianimate.training.lora import merge_lora
 from unianimate.training.run_folder import RunFolder
+from unianimate.training.samples import Samples
+from unianimate.training.sharding import whole_state
 from unianimate.training.start import start_model
 from unianimate.training.vae import VAETask, whiten
 from unianimate.training.videos import open_videos, with_latents
@@ -25,6 +31,8 @@ Progress = Callable[[str, int, int], None]
 
 # pictures that give the latents their unit variance
 _WHITENED = 512
+# longer than one process takes to prepare the videos for all
+_PATIENCE = timedelta(days=1)
 
 
 def run_training(
@@ -49,14 +57,16 @@ def run_training(
         ValueError: a setting that does not fit the others, the model or the folder.
         OSError: something cannot be read or written.
     """
-    run = RunFolder(folder, keep=config.keep)
+    _check(config)
+    model = start_model(config)
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         log_with="tensorboard",
         project_dir=folder,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
+    run = RunFolder(folder, keep=config.keep)
     accelerator.init_trackers("tensorboard")
-    model = start_model(config)
     if accelerator.is_main_process:
         run.write_config(config)
     with accelerator.main_process_first():
@@ -66,21 +76,28 @@ def run_training(
             model.config.height,
             progress=_about("videos", progress),
         )
-        if config.stage == "diffusion":
+        if config.stage != "vae":
             model.vae.requires_grad_(False)
             model.vae.to(accelerator.device)
             videos = with_latents(videos, model.vae, progress=_about("latents", progress))
     task = _task(model, config).to(accelerator.device)
     task.train()
+    # a network that was trained on the latents of an encoder goes on to see these
+    whitened = config.stage == "vae" and _is_trained(model.vae.model.encoder)
     clips = TrainingClips(
         ClipDataset(videos, config.seed, config.data.strides, config.data.reversal)
     )
-    average = train(task, clips, config, run, accelerator, report=report)
+    samples = None
+    if config.sample_every:
+        samples = Samples(model, task, config, run.samples, accelerator)
+    average = train(task, clips, config, run, accelerator, report=report, sample=samples)
+    if average is not None:
+        average.apply()
+    merge_lora(model)
+    model = _whole(model) if config.sharded else model
     if accelerator.is_main_process:
         model.eval()
-        if average is not None:
-            average.apply()
-        if config.stage == "vae":
+        if whitened:
             whiten(model.vae, _some_pictures(videos))
         _save(model, run.model)
     accelerator.wait_for_everyone()
@@ -88,11 +105,41 @@ def run_training(
     return run.model
 
 
+def _check(config: TrainConfig) -> None:
+    """Check settings that go together.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if config.stage != "diffusion" and config.sample_every:
+        raise ValueError(f"sample_every: stage {config.stage} has no samples; set it to 0")
+    if config.stage == "distill" and config.temporal is None:
+        raise ValueError("temporal: stage distill needs the mixers to be taught, such as mamba")
+    if config.stage != "diffusion" and config.diffusion.lora_rank:
+        raise ValueError(f"diffusion.lora_rank: stage {config.stage} has no LoRA; set it to 0")
+    if config.sharded and config.diffusion.lora_rank:
+        raise ValueError(
+            "sharded: LoRA trains too little to spread; take one of sharded and "
+            "diffusion.lora_rank, and gradient_checkpointing to save memory"
+        )
+    if config.sharded and config.precision == "fp16":
+        raise ValueError("sharded: takes precision bf16 or fp32, got fp16")
+
+
 def _task(model: UniAnimate, config: TrainConfig) -> nn.Module:
-    if config.stage == "vae":
-        model.vae.model.to(memory_format=torch.channels_last)
-        return VAETask(model.vae, config.vae, config.seed)
-    return DiffusionTask(model, config)
+    match config.stage:
+        case "vae":
+            model.vae.model.to(memory_format=torch.channels_last)
+            return VAETask(model.vae, config.vae, config.seed)
+        case "diffusion":
+            return DiffusionTask(model, config)
+        case "distill":
+            teacher = start_model(dataclasses.replace(config, temporal=None))
+            return DistillationTask(teacher, model, config)
+
+
+def _is_trained(part: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in part.parameters())
 
 
 def _some_pictures(videos: VideoSet) -> Tensor:
@@ -102,6 +149,15 @@ def _some_pictures(videos: VideoSet) -> Tensor:
         for index in range(_WHITENED)
     ]
     return torch.from_numpy(np.concatenate(some))
+
+
+def _whole(model: UniAnimate) -> UniAnimate:
+    """Return a model whose weights were spread over the processes, put together; all must call."""
+    state = whole_state(model.state_dict())
+    with torch.device("meta"):
+        together = UniAnimate(model.config)
+    together.load_state_dict(state, assign=True)
+    return together
 
 
 def _save(model: UniAnimate, folder: Path) -> None:

@@ -24,6 +24,7 @@ class Checkpoint(NamedTuple):
     weights: dict[str, Tensor]  # of the parameters that are trained
     averages: dict[str, Tensor]  # their moving averages, empty without
     optimizer: dict[str, Any]
+    scaler: dict[str, Any] = {}  # noqa: RUF012  # never changed; of fp16's gradients, else empty
 
 
 class RunFolder:
@@ -85,6 +86,11 @@ class RunFolder:
     def model(self) -> Path:
         """Where the trained model is written as a model folder."""
         return self.folder / "model"
+
+    @property
+    def samples(self) -> Path:
+        """Where pictures of samples are written."""
+        return self.folder / "samples"
 
     def _path(self, step: int) -> Path:
         return self.folder / _CHECKPOINTS / f"step-{step:08d}"

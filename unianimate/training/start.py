@@ -33,7 +33,8 @@ def start_model(config: TrainConfig) -> UniAnimate:
         ValueError: its files are damaged.
     """
     torch.manual_seed(config.seed)
-    if config.model in PRESETS and not Path(config.model).exists():
+    preset = config.model in PRESETS and not config.pretrained
+    if preset and not Path(config.model).exists():
         return UniAnimate(_with_mixers(PRESETS[config.model], config.temporal))
     model = UniAnimate.from_pretrained(config.model, device="cpu", dtype=torch.float32)
     wanted = _with_mixers(model.config, config.temporal)

@@ -12,6 +12,7 @@ from unianimate.models import VAE
 from unianimate.training.batch import Batch, Posterior
 from unianimate.training.config import VAEConfig
 from unianimate.training.draws import generator_of
+from unianimate.training.parts import train_only
 
 
 class VAETask(nn.Module):
@@ -20,14 +21,18 @@ class VAETask(nn.Module):
     Every frame of the batch is a picture to learn from.
 
     Args:
-        vae: trained in place.
+        vae: its parameters that `config.train` names are trained in place.
         config: weights of the loss.
         seed: of the draws.
+
+    Raises:
+        ValueError: no parameter has a name to train.
     """
 
     def __init__(self, vae: VAE, config: VAEConfig, seed: int) -> None:
         super().__init__()
         self.vae, self.config, self.seed = vae, config, seed
+        train_only(vae.model, config.train, "vae.train")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss and its parts."""
