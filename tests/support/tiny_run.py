@@ -5,9 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import nn
 
+from unianimate.data.clips import ClipDataset
+from unianimate.training.batch import Batch, TrainingClips
 from unianimate.training.config import TrainConfig, load_config
+from unianimate.training.draws import generator_of
+from unianimate.training.loop import train
 from unianimate.training.run import run_training
 from unianimate.training.run_folder import RunFolder
 
@@ -15,8 +22,8 @@ PRESET: dict[str, Any] = {
     "model": "test",
     "data": {"count": 3, "video_frames": 6, "frames": [2], "strides": [1], "workers": 0},
     "optimizer": {"learning_rate": 1e-3, "warmup": 2, "ema": 0.9},
-    "steps": 6,
-    "batch_size": 4,
+    "steps": 4,
+    "batch_size": 2,
     "precision": "fp32",
     "save_every": 2,
     "log_every": 1,
@@ -55,3 +62,40 @@ def run(folder: Path, config: TrainConfig) -> list[dict[str, float]]:
     """Train in this process; return the log."""
     run_training(config, folder)
     return curve(folder)
+
+
+class Noise:
+    """A `VideoSet` of pictures of 2 x 2 pixels."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def num_frames(self, index: int) -> int:
+        return 6
+
+    def read(self, index: int, frames: Any) -> tuple[np.ndarray, np.ndarray]:
+        video = np.random.default_rng(index).integers(0, 255, (2, 6, 2, 2, 3), dtype=np.uint8)
+        return video[0][list(frames)], video[1][list(frames)]
+
+
+class Brightness(nn.Module):
+    """A task of milliseconds: tell the pose's pixels from the frame's, through noise."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(12, 8), nn.Dropout(dropout), nn.Linear(8, 12))
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        frames, poses = (x.flatten(2).float() / 255 for x in batch.pictures[:2])
+        noise = [torch.randn(12, generator=generator_of(0, int(n))) for n in batch.numbers]
+        error = self.net(frames + 0.1 * torch.stack(noise)[:, None]) - poses
+        return {"loss": error.square().mean(), "size": error.detach().abs().mean()}
+
+
+def quick(folder: Path, config: TrainConfig, task: nn.Module | None = None, **options: Any):
+    """Train a `Brightness` by the loop alone; return the log and the average."""
+    clips = TrainingClips(ClipDataset(Noise(), config.seed, config.data.strides))
+    task = Brightness() if task is None else task
+    average = train(task, clips, config, RunFolder(folder), Accelerator(), **options)
+    return curve(folder), average

@@ -1,17 +1,13 @@
 """The loop: the same losses, however a run is interrupted, split or spread."""
 
-import math
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
-from accelerate import Accelerator
-from tiny_run import curve, environment, run, tiny, weights
-from torch import nn
+from tiny_run import Brightness, curve, environment, quick, run, tiny, weights
 
-from unianimate.training.loop import train
 from unianimate.training.run_folder import RunFolder
 
 # a process that kills itself at the n-th call of a function that matters for what is on disk
@@ -69,10 +65,9 @@ def whole(tmp_path_factory, cache):
         pytest.param("fsync", 1, marks=pytest.mark.slow),
         pytest.param("rename", 2, marks=pytest.mark.slow),
         pytest.param("rename", 3, marks=pytest.mark.slow),
-        pytest.param("rename", 4, marks=pytest.mark.slow),
         pytest.param("step", 1, marks=pytest.mark.slow),
-        pytest.param("step", 4, marks=pytest.mark.slow),
-        pytest.param("write", 5, marks=pytest.mark.slow),
+        pytest.param("step", 3, marks=pytest.mark.slow),
+        pytest.param("write", 3, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, cache, whole, where, count):
@@ -84,74 +79,95 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, cache, whole, where, co
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_run_can_be_prolonged(tmp_path, cache, whole):
-    run(tmp_path, tiny(cache, steps=4))
-    assert run(tmp_path, tiny(cache)) == curve(whole)
+def test_a_finished_run_only_writes_its_model_again(whole, cache):
+    before = curve(whole)
+    (whole / "model" / "config.json").unlink()
+    assert run(whole, tiny(cache)) == before
+    assert (whole / "model" / "config.json").is_file()
 
 
-def test_a_finished_run_only_writes_its_model_again(tmp_path, cache):
-    first = run(tmp_path, tiny(cache, steps=2))
-    (tmp_path / "model" / "config.json").unlink()
-    assert run(tmp_path, tiny(cache, steps=2)) == first
-    assert (tmp_path / "model" / "config.json").is_file()
+def test_a_run_can_be_prolonged_and_dropout_is_drawn_again_as_it_was(tmp_path):
+    for steps in (3, 10):
+        in_parts, _ = quick(tmp_path / "a", tiny(steps=steps), Brightness(dropout=0.5))
+    at_once, _ = quick(tmp_path / "b", tiny(steps=10), Brightness(dropout=0.5))
+    assert in_parts == at_once
+    without, _ = quick(tmp_path / "c", tiny(steps=10))
+    assert without != at_once
 
 
-def test_dropout_is_drawn_again_as_it_was(tmp_path, cache):
-    class Dropped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(50))
-
-        def forward(self, batch):
-            return {"loss": nn.functional.dropout(self.weight, 0.5).square().sum()}
-
-    from unianimate.data.clips import ClipDataset
-    from unianimate.training.batch import TrainingClips
-    from unianimate.training.cache import VideoCache
-
-    def losses(folder, *lengths):
-        for steps in lengths:
-            clips = TrainingClips(ClipDataset(VideoCache(cache), 0, (1,)))
-            torch.manual_seed(len(lengths))
-            train(Dropped(), clips, tiny(cache, steps=steps), RunFolder(folder), Accelerator())
-        return curve(folder)
-
-    run(tmp_path / "made", tiny(cache, steps=1))
-    assert losses(tmp_path / "a", 2, 4) == losses(tmp_path / "b", 4)
+def test_lines_of_a_run_that_was_killed_before_its_first_checkpoint_are_forgotten(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 5.0}\n{"step": 2, "lo')
+    lines, _ = quick(tmp_path, tiny())
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[0]["loss"] != 5.0
 
 
-def test_parts_of_a_batch_add_up_to_the_batch(tmp_path, cache, whole):
-    parted = run(tmp_path, tiny(cache, accumulation=2))
-    for ours, theirs in zip(parted, curve(whole), strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
-        assert ours["norm"] == pytest.approx(theirs["norm"], rel=1e-3)
+def test_parts_of_a_batch_add_up_to_the_batch(tmp_path):
+    parted, _ = quick(tmp_path / "parts", tiny(batch_size=6, accumulation=3))
+    at_once, _ = quick(tmp_path / "whole", tiny(batch_size=6))
+    for ours, theirs in zip(parted, at_once, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = weights(tmp_path / "parts"), weights(tmp_path / "whole")
+    torch.testing.assert_close(ours, theirs)
 
 
-def test_clips_that_cannot_be_shared_out_are_refused(tmp_path, cache):
+def test_clips_that_cannot_be_shared_out_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"batch_size \(4\).*processes \(1\) x accumulation \(3\)"):
-        run(tmp_path, tiny(cache, accumulation=3))
+        quick(tmp_path, tiny(batch_size=4, accumulation=3))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path, cache):
-    config = tiny(cache, optimizer__learning_rate=1e30, optimizer__clip=1e30, log_every=1000)
-    with pytest.raises(ValueError, match=r"(loss|norm of the gradient) is (nan|inf) at step"):
-        run(tmp_path, config)
-    last = RunFolder(tmp_path).last()
-    assert last is None or all(x.isfinite().all() for x in last.averages.values())
+@pytest.mark.parametrize("what", ["loss", "norm of the gradient"])
+def test_what_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path, what):
+    class Broken(Brightness):
+        def forward(self, batch):
+            told = super().forward(batch)
+            if int(batch.numbers[0]) >= 6:
+                # the root has an infinite slope at 0, where its value is finite
+                bad = told["loss"] / 0 if what == "loss" else (told["loss"] * 0).sqrt()
+                told["loss"] = bad
+            return told
+
+    with pytest.raises(ValueError, match=f"the {what} is (nan|inf) at step 4; resume with a lower"):
+        quick(tmp_path, tiny(log_every=100, steps=8), Broken())
+    assert RunFolder(tmp_path).last().step == 2
 
 
-def test_a_run_of_other_parts_does_not_take_over_a_checkpoint(tmp_path, cache):
-    run(tmp_path, tiny(cache, steps=2))
+def test_a_run_of_other_parts_does_not_take_over_a_checkpoint(tmp_path):
+    quick(tmp_path, tiny())
+    other = Brightness()
+    other.net[0].requires_grad_(False)
     with pytest.raises(ValueError, match=r"checkpoint is of other parameters.*config\.yaml"):
-        run(tmp_path, tiny(cache, diffusion__train=r"['unet\.conv_in']"))
+        quick(tmp_path, tiny(), other)
 
 
-def test_the_learning_rate_follows_the_schedule(whole):
-    assert [line["rate"] for line in curve(whole)] == pytest.approx([5e-4, *[1e-3] * 5])
+def test_the_learning_rate_follows_the_schedule_and_the_task_is_learnt(tmp_path):
+    lines, _ = quick(tmp_path, tiny(steps=200, optimizer__warmup=4, optimizer__learning_rate=0.01))
+    rates = [line["rate"] for line in lines]
+    assert rates[:5] == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01])
+    losses = torch.tensor([line["loss"] for line in lines])
+    assert losses[-20:].mean() < 0.5 * losses[:20].mean()
 
 
-def test_the_network_learns(tmp_path, cache):
-    lines = run(tmp_path, tiny(cache, steps=40, data__count=3, save_every=40, log_every=1))
-    start, end = ([line["loss"] for line in part] for part in (lines[:5], lines[-5:]))
-    assert sum(end) < 0.97 * sum(start)
-    assert all(math.isfinite(line["loss"]) for line in lines)
+def test_samples_are_made_with_the_average_and_weights_come_back(tmp_path):
+    task, seen = Brightness(), []
+
+    def sample(step):
+        seen.append((step, task.net[0].weight.detach().clone()))
+        return {"sample/psnr": 20.0 + step}
+
+    config = tiny(sample_every=2)
+    lines, average = quick(tmp_path, config, task, sample=sample)
+    assert [line for line in lines if "sample/psnr" in line] == [
+        {"step": 2, "sample/psnr": 22.0},
+        {"step": 4, "sample/psnr": 24.0},
+    ]
+    assert [step for step, _ in seen] == [2, 4]
+    assert torch.equal(seen[-1][1], average.averages["net.0.weight"])
+    plain, _ = quick(tmp_path / "plain", tiny())
+    assert [line for line in lines if "loss" in line] == plain
+
+
+def test_every_line_is_told(tmp_path):
+    told = []
+    lines, _ = quick(tmp_path, tiny(), report=told.append)
+    assert [{k: v for k, v in line.items() if k != "seconds"} for line in told] == lines
