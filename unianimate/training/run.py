@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
@@ -50,6 +51,8 @@ def run_training(
         report: told every line of the log.
         progress: told what is prepared, how much is done and how much there is in all.
 
+    Processes that ``torchrun`` started join for the run, unless they have joined already.
+
     Returns:
         The model folder.
 
@@ -59,6 +62,7 @@ def run_training(
     """
     _check(config)
     model = start_model(config)
+    joined = dist.is_initialized()
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         log_with="tensorboard",
@@ -101,7 +105,10 @@ def run_training(
             whiten(model.vae, _some_pictures(videos))
         _save(model, run.model)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if dist.is_initialized() and not joined:
+        dist.destroy_process_group()
     return run.model
 
 
