@@ -33,7 +33,8 @@ def autocast(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def call(*args: Any, **kwargs: Any) -> R:
             first = args[0] if args else kwargs.get(order[0])
             device = first.device.type if isinstance(first, Tensor) else "cpu"
-            if not torch.is_autocast_enabled(device):
+            # meta tensors have shapes and no numbers, so nothing to cast
+            if device == "meta" or not torch.is_autocast_enabled(device):
                 return op(*args, **kwargs)
             dtype = torch.get_autocast_dtype(device)
             args = tuple(cast(name, value, dtype) for name, value in zip(order, args))

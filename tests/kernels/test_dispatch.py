@@ -9,6 +9,7 @@ from unianimate_kernels import (
     BackendError,
     _dispatch,
     available_backends,
+    causal_conv1d,
     geglu,
     selective_scan,
     use_backend,
@@ -136,3 +137,11 @@ def test_choosing_is_traceable_inside_a_binding():
     arguments = (x, x, -torch.rand(4, 2), x[..., :2], x[..., :2])
     with use_backend("reference"):
         torch.testing.assert_close(compiled(*arguments), scan(*arguments))
+
+
+def test_ops_give_the_shapes_of_meta_tensors():
+    x = torch.empty(1, 3, 5, 8, device="meta")
+    weight = torch.empty(8, 4, device="meta")
+    y = causal_conv1d(x, weight, backend="reference")
+    assert y.shape == x.shape
+    assert y.device.type == "meta"

@@ -51,8 +51,8 @@ def _vision(width: int, layers: int, size: int, patch: int, out: int) -> dict[st
 # every frame
 _SMALL = UniAnimateConfig(
     unet=UNet3DConfig(
-        dim=96,
-        levels=(LevelSpec(channels=96, depth=1),) * 3,
+        dim=64,
+        levels=tuple(LevelSpec(channels=channels, depth=1) for channels in (64, 96, 96)),
         temporal=TemporalTransformerSpec(head_dim=32),
         in_channels=8,
         out_channels=8,
