@@ -71,7 +71,7 @@ _SMALL = UniAnimateConfig(
     steps=20,
     guidance=1.0,
     text_tokens=4,
-    vae=_autoencoder((8, 16, 48, 96), latents=8, groups=2),
+    vae=_autoencoder((8, 16, 48, 96), latents=8, groups=1),
     image_encoder=_vision(width=128, layers=4, size=128, patch=16, out=192),
 )
 
