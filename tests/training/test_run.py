@@ -144,6 +144,8 @@ def test_a_case_is_frames_of_a_video_and_its_first_frame(video):
     np.testing.assert_array_equal(case.poses.read([1])[0], poses[2])
     np.testing.assert_array_equal(case.copy, frames[[0, 0]])
     assert case.poses.num_frames == 2 and case.poses.fps == 8
+    other = clip_case(videos, 0, [2, 5])
+    assert case.poses.digest == clip_case(videos, 0, [2, 4]).poses.digest != other.poses.digest
     assert case.sheet(case.copy, columns=2, height=48).shape == (3 * 48, 3 * 32, 3)
     with pytest.raises(BrokenVideoError):
         clip_case(

@@ -1,5 +1,6 @@
 """Videos to make and compare: a photo, poses, and the true video."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +38,13 @@ class PosePicturesOf:
     def num_frames(self) -> int:
         """How many poses there are."""
         return len(self.pictures)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all pictures."""
+        digest = hashlib.sha256(self.reference_picture.tobytes())
+        digest.update(self.pictures.tobytes())
+        return digest.hexdigest()
 
     def reference(self) -> Picture:
         """Return the reference's pose."""

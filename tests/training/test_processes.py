@@ -1,0 +1,97 @@
+"""Two processes train what one does with the same clips, each with whole or with spread weights."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+from tiny_run import curve, environment, run, tiny, weights
+
+from unianimate.models import UniAnimate
+
+WORK = """
+import sys
+from pathlib import Path
+import torch
+from tiny_run import run, tiny
+torch.set_num_threads(1)
+folder, cache, spread = sys.argv[1:]
+more = {"sharded": True, "sample_every": 2, "samples": 1} if spread == "spread" else {}
+run(Path(folder), tiny(Path(cache), steps=2, gradient_checkpointing=True, **more))
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, cache):
+    """A run of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(folder, tiny(cache, steps=2))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["whole", pytest.param("spread", marks=pytest.mark.slow)])
+def shared(request, tmp_path_factory, cache, alone):
+    """The same run by two processes: the weights whole in each, or spread over both."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # what torchrun sets; it would import torch once more
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORK, str(folder), str(cache), request.param],
+            env=environment(**rendezvous, RANK=rank, LOCAL_RANK=rank, ACCELERATE_USE_CPU="true"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=600)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    return folder
+
+
+def test_two_processes_train_as_one_and_one_goes_on(shared, alone, cache):
+    lines = [line for line in curve(shared) if "loss" in line]
+    for ours, theirs in zip(lines, curve(alone)[:2], strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-4)
+    states = [
+        UniAnimate.from_pretrained(folder / "model", device="cpu").state_dict()
+        for folder in (shared, alone)
+    ]
+    for name in states[0]:
+        # Adam's first steps have the sign of the gradient, which rounding decides near zero
+        assert (states[0][name] - states[1][name]).float().abs().mean() < 2e-5, name
+    # with the optimizer's state: another one would take another step
+    lines, wanted = run(shared, tiny(cache, steps=3)), run(alone, tiny(cache, steps=3))
+    assert lines[-1] == pytest.approx(wanted[-1], rel=5e-4)
+    ours, theirs = weights(shared), weights(alone)
+    assert all((ours[name] - x).abs().mean() < 5e-5 for name, x in theirs.items())
+    sampled = [line["step"] for line in lines if "sample/psnr" in line]
+    assert sampled == ([2] if "spread" in shared.name else [])
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_command(tmp_path, cache):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    settings = [f"--set={name}={value}" for name, value in flat(tiny(cache, steps=2))]
+    done = subprocess.run(
+        [*torchrun, "-m", "unianimate", "train", "-o", str(tmp_path), *settings],
+        env=environment(ACCELERATE_USE_CPU="true"),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained for 2 steps") == 1
+    assert [line["step"] for line in curve(tmp_path)] == [1, 2]
+
+
+def flat(config):
+    """Return what differs from the defaults of the command, as it takes it."""
+    data = config.to_dict()
+    for name in ("model", "steps", "batch_size", "precision", "log_every"):
+        yield name, data[name]
+    for name in ("cache", "count", "video_frames", "frames", "strides", "workers"):
+        yield f"data.{name}", data["data"][name]
