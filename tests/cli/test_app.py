@@ -59,3 +59,29 @@ def test_the_installed_command_answers(tmp_path):
     )
     assert done.returncode == 0
     assert done.stdout.startswith("unianimate 0.")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_lack_of_memory_is_one_line_and_status_2(monkeypatch, capsys, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("unianimate_kernels.info.report", fail)
+    status, out, err = run(monkeypatch, capsys, "info")
+    assert (status, out) == (2, "")
+    assert err == "unianimate: out of memory: choose a smaller size or fewer frames at once\n"
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch, capsys):
+    def fail():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("unianimate_kernels.info.report", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(monkeypatch, capsys, "info")
