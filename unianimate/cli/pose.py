@@ -30,7 +30,7 @@ def extract(
             "--output",
             "-o",
             help="Pose file (.npz) to write; for a folder, where to put the pose files "
-            "[default: NAME_pose.npz beside each].",
+            "(default: NAME_pose.npz beside each).",
         ),
     ] = None,
     layout: Annotated[

@@ -17,13 +17,13 @@ def profile(
     dim: Annotated[int, typer.Option(help="Channels.")] = 320,
     size: Annotated[
         str | None,
-        typer.Option(help="Locations, height x width [default: 96x64 on a GPU, else 24x16]."),
+        typer.Option(help="Locations, height x width (default: 96x64 on a GPU, else 24x16)."),
     ] = None,
     frames: Annotated[str, typer.Option(help="Frames of the clips.")] = "17,33,65,129",
     mode: Annotated[str, typer.Option(help="inference, training or checkpointed.")] = "inference",
-    device: Annotated[str | None, typer.Option(help="cpu or cuda [default: a GPU if any].")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda (default: a GPU if any).")] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16 [default: the device's].")
+        str | None, typer.Option(help="float32, bfloat16 or float16 (default: the device's).")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:

@@ -34,7 +34,7 @@ def start_model(config: TrainConfig) -> UniAnimate:
     """
     torch.manual_seed(config.seed)
     preset = config.model in PRESETS and not config.pretrained
-    if preset and not Path(config.model).exists():
+    if preset and not (Path(config.model) / "config.json").is_file():
         return UniAnimate(_with_mixers(PRESETS[config.model], config.temporal))
     model = UniAnimate.from_pretrained(config.model, device="cpu", dtype=torch.float32)
     wanted = _with_mixers(model.config, config.temporal)
