@@ -67,6 +67,10 @@ def train(
     if show:
         typer.echo(yaml.safe_dump(config.to_dict(), sort_keys=False), nl=False)
         return
+    from unianimate.models.devices import default_device, keep_freed_memory
+
+    if default_device().type == "cpu":
+        keep_freed_memory()
     # of several processes the first one speaks
     quiet = quiet or os.environ.get("RANK", "0") != "0"
     if video is not None:
