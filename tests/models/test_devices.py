@@ -19,6 +19,8 @@ def faults():
 
 plain = faults()
 keep_freed_memory()
+for _ in range(3):
+    faults()  # the heap grows until a freed tensor fits the next one
 print(plain, faults())
 """
 
@@ -28,4 +30,4 @@ def test_freed_memory_is_used_again():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     plain, kept = map(int, done.stdout.split())
-    assert kept < plain / 2, (plain, kept)
+    assert kept < plain / 4, (plain, kept)
