@@ -1,0 +1,108 @@
+"""What a long video takes in memory: for window and chain, no more than a short one."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unianimate.data import Puppet
+from unianimate.models import PRESETS, UniAnimate
+from unianimate.pipelines import AnimatePipeline
+from unianimate.pose import DrawnPoses
+from unianimate.profiling.memory import peak_bytes
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> AnimatePipeline:
+    torch.manual_seed(0)
+    config = replace(PRESETS["test"], num_frames=8, steps=1, guidance=1.0)
+    return AnimatePipeline(UniAnimate(config).eval())
+
+
+@pytest.fixture(scope="module")
+def inputs() -> tuple[Image.Image, DrawnPoses]:
+    puppet = Puppet(0)
+    photo, standing = puppet.reference(48, 32)
+    return Image.fromarray(photo), DrawnPoses(puppet.poses(64, 48, 32), standing)
+
+
+def peak(pipeline, inputs, **options) -> int:
+    def make_and_drop():
+        for _ in pipeline.stream(*inputs, **options):
+            pass
+
+    return peak_bytes(make_and_drop)
+
+
+@pytest.mark.parametrize(("long", "copies"), [("window", 8), ("chain", 0)])
+def test_four_times_the_frames_take_the_memory_of_their_latents(pipeline, inputs, long, copies):
+    short, long_ = (peak(pipeline, inputs, long=long, num_frames=n) for n in (16, 64))
+    latents = 4 * 6 * 4 * 4  # channels, height, width and bytes of one frame
+    assert long_ - short <= copies * latents * 48
+    # a picture of float32 is 48 times as large as its latents: pictures that pile up would show
+    assert short > 100 * latents
+
+
+def test_single_takes_memory_for_every_frame(pipeline, inputs):
+    short, long = (peak(pipeline, inputs, long="single", num_frames=n) for n in (8, 32))
+    assert long > 2.5 * short
+
+
+# a process of its own, so that its peak of resident memory is its own
+PROGRAM = """
+import json, re, sys, torch
+from pathlib import Path
+from PIL import Image
+from unianimate.data import Puppet, VideoWriter
+from unianimate.models import PRESETS, UniAnimate
+from unianimate.pipelines import AnimatePipeline
+from unianimate.pose import DrawnPoses
+from unianimate.profiling.memory import peak_bytes
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s+(\\d+)", status).group(1)) / 1024
+
+long, folder, width, height = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:5])
+torch.set_num_threads(1)
+torch.manual_seed(0)
+pipeline = AnimatePipeline(UniAnimate(PRESETS["small"]).eval())
+puppet = Puppet(0)
+photo, standing = puppet.reference(height, width)
+poses = DrawnPoses(puppet.poses(1024, height, width), standing)
+peaks = []
+for frames in (64, 1024):
+    with VideoWriter(folder / f"{frames}.mp4", 8) as writer:
+        for frame in pipeline.stream(Image.fromarray(photo), poses, num_frames=frames, long=long,
+                                     width=width, height=height, num_inference_steps=1):
+            writer.write(frame)
+    peaks.append(peak())
+print(json.dumps(peaks))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's VmHWM")
+@pytest.mark.parametrize("long", ["window", "chain"])
+def test_1024_frames_take_the_memory_of_64(tmp_path, long):
+    # the small model; pictures that are kept would take 75 MB as float32, encoded poses far more
+    command = [sys.executable, "-c", PROGRAM, long, str(tmp_path), "64", "96"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    short, long_ = json.loads(done.stdout)
+    print(f"{long}: {short:.0f} MB at 64 frames, {long_:.0f} MB at 1024")
+    assert long_ - short < 40
+
+
+def test_low_memory_is_lower_and_equal(pipeline, inputs):
+    options = {"num_frames": 8, "guidance_scale": 2.5}
+    usual, low = (peak(pipeline, inputs, low_memory=m, **options) for m in (False, True))
+    assert low < 0.7 * usual
+    a, b = (pipeline(*inputs, low_memory=m, **options).astype(int) for m in (False, True))
+    assert np.abs(a - b).max() <= 1
