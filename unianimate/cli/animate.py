@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -47,6 +47,7 @@ def animate(
     guidance: Annotated[float | None, typer.Option(help="1.0 is none, and twice as fast.")] = None,
     seed: Annotated[int, typer.Option(help="Of all random draws.")] = 7,
     long: Annotated[str, typer.Option(help="Long videos: window, chain or single.")] = "window",
+    scheduler: Annotated[str, typer.Option(help="ddim, or dpm++ with half the steps.")] = "ddim",
     fit: Annotated[str, typer.Option(help="Of the photo: stretch, pad or crop.")] = "stretch",
     fps: Annotated[
         float | None, typer.Option(help="Of the result [default: the driving video's / every].")
@@ -70,7 +71,12 @@ def animate(
     """Animate a photo by the poses of a driving video."""
     from unianimate.data import VideoWriter, open_picture
     from unianimate.models.folders import model_folder
-    from unianimate.pipelines import Checkpoint, side_by_side_frames
+    from unianimate.pipelines import (
+        Checkpoint,
+        make_scheduler,
+        side_by_side_frames,
+        torchrun_processes,
+    )
 
     if verbose:
         _log_to_stderr()
@@ -87,18 +93,24 @@ def animate(
         audio_from=driving if audio else None,
         scratch=checkpoint.scratch,
     )
-    if not (resume or checkpoint.is_empty):
-        _say(f"{output}: starting afresh; what an unfinished run kept is dropped")
+    solver = make_scheduler(scheduler)
 
+    from unianimate.models import UniAnimate
     from unianimate.pipelines import AnimatePipeline
 
-    pipeline = AnimatePipeline.from_pretrained(folder, offload=low_memory)
-    _log.info("model: %s, %s on %s", folder, pipeline.model.dtype, pipeline.model.device)
-    fit_word = cast("Fit", fit)  # the pipeline refuses other words
     num_frames = min(poses.num_frames, frames or poses.num_frames)
-    bar = ProgressBar(num_frames, show=not (quiet or json))
-    with _kept_for_resume(checkpoint, output, resume), writer, bar:
-        made = pipeline.stream(
+    fit_word = cast("Fit", fit)  # the pipeline refuses other words
+    with ExitStack() as stack:
+        processes = stack.enter_context(torchrun_processes())
+        whole = UniAnimate.from_pretrained(folder, offload=low_memory)
+        _log.info("model: %s, %s on %s", folder, whole.dtype, whole.device)
+        bar = ProgressBar(num_frames, show=processes.is_first and not (quiet or json))
+        if processes.is_first:
+            if not (resume or checkpoint.is_empty):
+                _say(f"{output}: starting afresh; what an unfinished run kept is dropped")
+            for context in (_kept_for_resume(checkpoint, output, resume), writer, bar):
+                stack.enter_context(context)
+        made = AnimatePipeline(whole, solver, processes=processes).stream(
             photo,
             poses,
             width=width,
@@ -121,6 +133,8 @@ def animate(
                 bar.frame()
             else:
                 bar.kept(number + 1)
+    if not processes.is_first:
+        return
     seconds = time.perf_counter() - started
     if json:
         summary = {

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .checkpoint import Checkpoint
 from .denoise import denoise
+from .distributed import Processes, torchrun_processes
 from .long_video import Chain, LongVideo, Segment, Single, Window
 from .schedulers import SCHEDULERS, make_scheduler
 from .side_by_side import side_by_side_frames
@@ -19,6 +20,7 @@ __all__ = [
     "Chain",
     "Checkpoint",
     "LongVideo",
+    "Processes",
     "Segment",
     "Single",
     "Window",
@@ -26,6 +28,7 @@ __all__ = [
     "make_scheduler",
     "plan_windows",
     "side_by_side_frames",
+    "torchrun_processes",
 ]
 
 

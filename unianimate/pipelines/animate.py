@@ -21,6 +21,7 @@ from unianimate.pose import PoseSource
 
 from .checkpoint import Checkpoint, Nowhere, SamplerState, Store, scheduler_memory
 from .denoise import denoise
+from .distributed import ALONE, Processes, SharedStore
 from .fingerprint import array_digest, environment, model_digest, scheduler_digest
 from .long_video import Chain, LongVideo, Segment, Single, Window, make_video
 
@@ -29,7 +30,6 @@ Progress = Callable[[int, int], None]
 
 # windows whose encoded poses are kept from one step to the next; others are encoded again
 _KEPT_WINDOWS = 8
-_DECODED_AT_ONCE = 2
 
 
 class AnimatePipeline:
@@ -43,11 +43,16 @@ class AnimatePipeline:
     Args:
         model: a `UniAnimate` in evaluation mode.
         scheduler: a `NoiseScheduler`, or any diffusers scheduler; None is the official DDIM.
+        processes: share the windows of one video, see `torchrun_processes`; each calls alike, and
+            only the first gets frames.
     """
 
-    def __init__(self, model: UniAnimate, scheduler: Any = None) -> None:
+    def __init__(
+        self, model: UniAnimate, scheduler: Any = None, *, processes: Processes = ALONE
+    ) -> None:
         self.model = model
         self.scheduler = NoiseScheduler() if scheduler is None else scheduler
+        self.processes = processes
 
     @classmethod
     def from_pretrained(cls, model: str | Path, **options: Any) -> "AnimatePipeline":
@@ -88,19 +93,20 @@ class AnimatePipeline:
             width: of the video in pixels, a multiple of `size_multiple`.
             height: likewise.
             num_frames: at most so many; None takes all poses.
-            num_inference_steps: sampling steps.
+            num_inference_steps: sampling steps; None takes `default_steps`.
             guidance_scale: of classifier-free guidance; 1.0 skips the second pass.
             seed: of all random draws, which are made on the CPU.
             long: how more frames than the network sees at once are made.
             fit: how the photo is brought to the size.
-            low_memory: run the two passes of guidance one after the other.
+            low_memory: run the two passes of guidance one after the other, and decode frame by
+                frame.
             progress: called after each step with steps done and steps in all.
             checkpoint: keeps what is finished, so that an interrupted run can go on; the frames
                 it has are yielded first.
 
         Raises:
-            ValueError: sizes that do not fit the model, no frames, an unknown word, or a
-                checkpoint of another run.
+            ValueError: sizes that do not fit the model, no frames, an unknown word, a checkpoint of
+                another run, or several processes and no windows to share.
         """
         config = self.model.config
         way = self._way(long) if isinstance(long, str) else long
@@ -113,10 +119,16 @@ class AnimatePipeline:
             "fit": fit,
             "low_memory": low_memory,
         }
-        steps = num_inference_steps or config.steps
+        segments = way.segments(settings["num_frames"])
+        if self.processes.size > 1 and any(segment.windows is None for segment in segments):
+            raise ValueError(
+                f"{self.processes.size} processes can share windows only: choose the long way "
+                f"'window', or one process"
+            )
+        steps = num_inference_steps or self.default_steps
         run = _Run(self, reference, poses, steps, **settings)
         store: Store = Nowhere()
-        if checkpoint is not None:
+        if checkpoint is not None and self.processes.is_first:
             store = checkpoint
             checkpoint.open(
                 {
@@ -130,9 +142,16 @@ class AnimatePipeline:
                     **environment(self.model),
                 }
             )
-        segments = way.segments(settings["num_frames"])
+        if self.processes.size > 1:
+            store = SharedStore(store, self.processes)
         run.report(progress, len(segments), store)
         yield from make_video(run, segments, store)
+
+    @property
+    def default_steps(self) -> int:
+        """Sampling steps if none are named: the model's, half of them by a second-order solver."""
+        order = getattr(getattr(self.scheduler, "config", None), "solver_order", 1)
+        return math.ceil(self.model.config.steps / min(order, 2))
 
     @property
     def size_multiple(self) -> int:
@@ -182,6 +201,7 @@ class _Run:
         if not math.isfinite(guidance_scale):
             raise ValueError(f"guidance_scale must be a number, got {guidance_scale}")
         self.model, self.scheduler = pipeline.model, pipeline.scheduler
+        self.processes = pipeline.processes
         self.scheduler.set_timesteps(steps)
         self.poses, self._steps = poses, steps
         self.size = (width, height)
@@ -261,16 +281,20 @@ class _Run:
                 windows=segment.windows,
                 generator=self.generator,
                 callback=step_done,
+                processes=self.processes,
                 first_step=first_step,
             )
 
     def decode(self, latents: Tensor, start: int) -> Iterator[tuple[int, Tensor]]:
         """Yield index and picture (3, H, W) in [0, 1] of the frames from about ``start`` on."""
+        if not self.processes.is_first:
+            return
+        at_once = 1 if self.low_memory else 2
         # frames are decoded in the same company wherever decoding begins: the bits depend on it
-        start -= start % _DECODED_AT_ONCE
+        start -= start % at_once
         frames = latents[0, :, start:].unbind(1)
         with self.model.using("vae"):
-            pictures = self.model.vae.decode_stream(frames, chunk_size=_DECODED_AT_ONCE)
+            pictures = self.model.vae.decode_stream(frames, chunk_size=at_once)
             for index, picture in enumerate(pictures, start):
                 yield index, (picture.float() * 0.5 + 0.5).clamp(0, 1)
 

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .checkpoint import Frame, SamplerState, Store
+
 T = TypeVar("T")
 
 # longer than any window takes: when a process dies, torchrun ends the others
@@ -37,6 +39,14 @@ class Processes:
     def agree(self, tensor: Tensor) -> Tensor:
         """Return the first process's tensor in every process."""
         return self._broadcast(tensor, 0)
+
+    def agree_on(self, thing: T) -> T:
+        """Return the first process's object in every process; it is pickled."""
+        if self.size == 1:
+            return thing
+        box = [thing]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
 
     def share(
         self, items: Sequence[T], compute: Callable[[T], Tensor], empty: Callable[[T], Tensor]
@@ -68,6 +78,30 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+class SharedStore:
+    """A `Store` of the first process: it keeps what is finished, all go on from its state."""
+
+    def __init__(self, store: Store, processes: Processes) -> None:
+        self._store, self._processes = store, processes
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames that are kept, in the first process."""
+        return self._store.frames() if self._processes.is_first else iter(())
+
+    def keep_frame(self, number: int, frame: Frame) -> None:
+        """Keep a final frame; only the first process has any."""
+        self._store.keep_frame(number, frame)
+
+    def load(self) -> SamplerState | None:
+        """Return the last state that the first process saved."""
+        return self._processes.agree_on(self._store.load() if self._processes.is_first else None)
+
+    def save(self, state: SamplerState) -> None:
+        """Keep this state, in the first process."""
+        if self._processes.is_first:
+            self._store.save(state)
 
 
 @contextmanager
