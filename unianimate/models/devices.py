@@ -35,9 +35,8 @@ def keep_freed_memory() -> None:
     """Let this process reuse the memory of freed tensors instead of giving it back to Linux.
 
     glibc maps tensors of 32 MiB and more afresh, and Linux clears every page of them at its first
-    use. A training step on a CPU spends a sixth of its time on that. The process then keeps the
-    most memory it ever used, which is why commands call this and the library does not. Without
-    glibc it does nothing.
+    use, at every training step again. The process then keeps the most memory it ever used, which
+    is why a command calls this and the library does not. Without glibc it does nothing.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
