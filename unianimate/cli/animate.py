@@ -31,7 +31,7 @@ def animate(
         Path, typer.Option("--output", "-o", help=".mp4, .webm, .gif, or a folder for PNGs.")
     ],
     model: Annotated[
-        str | None, typer.Option(help="Model folder or name [default: unianimate-v1 or small].")
+        str | None, typer.Option(help="Model folder or name (default: unianimate-v1 or small).")
     ] = None,
     reference_pose: Annotated[
         Path | None, typer.Option(help="Pose of the photo: .npz or picture.")
@@ -39,8 +39,8 @@ def animate(
     no_align: Annotated[
         bool, typer.Option("--no-align", help="Use the driving poses as they are.")
     ] = False,
-    width: Annotated[int | None, typer.Option(help="In pixels [default: the model's].")] = None,
-    height: Annotated[int | None, typer.Option(help="In pixels [default: the model's].")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels (default: the model's).")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels (default: the model's).")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="At most so many frames.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Use each n-th driving frame.")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
@@ -50,7 +50,7 @@ def animate(
     scheduler: Annotated[str, typer.Option(help="ddim, or dpm++ with half the steps.")] = "ddim",
     fit: Annotated[str, typer.Option(help="Of the photo: stretch, pad or crop.")] = "stretch",
     fps: Annotated[
-        float | None, typer.Option(help="Of the result [default: the driving video's / every].")
+        float | None, typer.Option(help="Of the result (default: the driving video's / every).")
     ] = None,
     audio: Annotated[
         bool, typer.Option("--audio", help="Take over the sound of the driving video.")

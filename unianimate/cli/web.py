@@ -8,11 +8,11 @@ import typer
 
 def web(
     model: Annotated[
-        str | None, typer.Option(help="Model folder or name [default: unianimate-v1 or small].")
+        str | None, typer.Option(help="Model folder or name (default: unianimate-v1 or small).")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="To listen at [default: the first free one from 7860]"),
+        typer.Option(min=1, max=65535, help="To listen at (default: the first free one from 7860)"),
     ] = None,
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="Less memory, slower, the same result.")
