@@ -56,6 +56,7 @@ def hosts(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 def test_the_page_animates_and_asks_nobody_else(inputs, tmp_path, hosts, monkeypatch):
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from unianimate_kernels import ssd_scan
 
-pytestmark = pytest.mark.skipif(
-    cuda_emulation.skip_reason() is not None, reason=str(cuda_emulation.skip_reason())
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        cuda_emulation.skip_reason() is not None, reason=str(cuda_emulation.skip_reason())
+    ),
+]
 
 DTYPES = cuda_emulation.DTYPES
 PARAMETERS = frozenset({"A", "D", "dt_bias", "initial_state"})

@@ -29,7 +29,7 @@ def alone(tmp_path_factory, cache):
     return folder
 
 
-@pytest.fixture(scope="module", params=["whole", pytest.param("spread", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["whole", "spread"])
 def shared(request, tmp_path_factory, cache, alone):
     """The same run by two processes: the weights whole in each, or spread over both."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -52,6 +52,7 @@ def shared(request, tmp_path_factory, cache, alone):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_one_goes_on(shared, alone, cache):
     lines = [line for line in curve(shared) if "loss" in line]
     for ours, theirs in zip(lines, curve(alone)[:2], strict=True):
