@@ -173,4 +173,6 @@ class _Opened:
 
 def _broken(video: PosedVideo, error: Exception) -> BrokenVideoError:
     message = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        message = f"{error.filename}: {error.strerror.lower()}"
     return BrokenVideoError(message if str(video.video) in message else f"{video.video}: {message}")
