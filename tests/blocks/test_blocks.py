@@ -215,7 +215,7 @@ def test_bfloat16_attention_on_a_cpu_is_as_exact_as_torch(monkeypatch):
 
 
 def test_the_feed_forward_in_pieces_is_the_whole(monkeypatch):
-    monkeypatch.setattr(attention, "_CACHED", 600)
+    monkeypatch.setattr(attention, "_ROWS", 7)
     ff, x = attention.FeedForward(24), torch.randn(2, 3, 5, 24)
     with torch.no_grad():
         pieces = ff(x)

@@ -8,6 +8,7 @@ from golden import golden_weights, load_golden
 from unianimate.models.checkpoints import vae_from_official
 from unianimate.models.checkpoints.files import CheckpointError
 from unianimate.models.configs import packaged_config
+from unianimate.models.presets import PRESETS
 from unianimate.models.vae import VAE
 
 GOLDEN, NOTES = load_golden("vae_small")
@@ -104,6 +105,24 @@ def test_video_equals_its_pictures(vae, video):
     whole = vae.encode(video, mean=True)
     alone = vae.encode(video[:, :, 3], mean=True)
     torch.testing.assert_close(whole[:, :, 3], alone, atol=1e-5, rtol=0)
+
+
+def test_folded_pictures_are_the_channels_of_one_location(video):
+    """Space to depth by hand, then the model itself."""
+    torch.manual_seed(0)
+    fold = 4
+    config = {**PRESETS["small"].vae, **dict.fromkeys(("in_channels", "out_channels"), 3 * fold**2)}
+    folded = VAE(config).eval()
+    x = video[:, :, 0]
+    squares = x.unflatten(3, (-1, fold)).unflatten(2, (-1, fold))
+    channels = squares.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    mean = folded.model.encode(channels).latent_dist.mean
+    latents = folded.encode(x, mean=True)
+    assert folded.downscale == fold and latents.shape == (2, 16, 8, 4)
+    torch.testing.assert_close(latents, mean * folded.scaling_factor)
+    decoded = folded.model.decode(mean).sample.unflatten(1, (3, fold, fold))
+    pictures = decoded.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+    torch.testing.assert_close(folded.decode(latents), pictures)
 
 
 def test_half_precision_answers_in_the_dtype_given(vae, video):

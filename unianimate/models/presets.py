@@ -12,19 +12,22 @@ from unianimate.models.unet3d.config import (
 )
 
 
-def _autoencoder(channels: tuple[int, ...], latents: int, groups: int) -> dict[str, Any]:
-    """Return the configuration of an `AutoencoderKL` without attention in its middle."""
+def _autoencoder(channels: tuple[int, ...], latents: int, fold: int = 1) -> dict[str, Any]:
+    """Return the configuration of an `AutoencoderKL` without attention in its middle.
+
+    It sees pictures folded `fold` x `fold`.
+    """
     return {
         "_class_name": "AutoencoderKL",
-        "in_channels": 3,
-        "out_channels": 3,
+        "in_channels": 3 * fold**2,
+        "out_channels": 3 * fold**2,
         "down_block_types": ["DownEncoderBlock2D"] * len(channels),
         "up_block_types": ["UpDecoderBlock2D"] * len(channels),
         "block_out_channels": list(channels),
         "layers_per_block": 1,
         "act_fn": "silu",
         "latent_channels": latents,
-        "norm_num_groups": groups,
+        "norm_num_groups": 8,
         "mid_block_add_attention": False,
         "scaling_factor": 1.0,
     }
@@ -54,8 +57,8 @@ _SMALL = UniAnimateConfig(
         dim=64,
         levels=tuple(LevelSpec(channels=channels, depth=1) for channels in (64, 96, 96)),
         temporal=TemporalTransformerSpec(head_dim=32),
-        in_channels=8,
-        out_channels=8,
+        in_channels=16,
+        out_channels=16,
         condition_channels=16,
         context_dim=192,
         num_tokens=64,
@@ -71,7 +74,7 @@ _SMALL = UniAnimateConfig(
     steps=20,
     guidance=1.0,
     text_tokens=4,
-    vae=_autoencoder((8, 16, 48, 96), latents=8, groups=1),
+    vae=_autoencoder((128,), latents=16, fold=8),
     image_encoder=_vision(width=128, layers=4, size=128, patch=16, out=192),
 )
 
@@ -92,7 +95,7 @@ _TEST = UniAnimateConfig(
     num_frames=4,
     steps=4,
     text_tokens=3,
-    vae=_autoencoder((16, 16, 16, 16), latents=4, groups=8),
+    vae=_autoencoder((16, 16, 16, 16), latents=4),
     image_encoder=_vision(width=32, layers=1, size=32, patch=16, out=32),
 )
 

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unianimate.blocks.noise_scheduler import draw_noise
 from unianimate.blocks.norm import GroupNorm
@@ -24,6 +26,9 @@ class VAE(nn.Module):
     the official VAE), as the network sees them. Each frame stands for itself, so results do not
     depend on the size of the pieces. The wrapper computes in the dtype of its weights and answers
     in the dtype it was given. Gradients flow; put ``torch.no_grad()`` around it to save memory.
+
+    An `AutoencoderKL` of 3 p p channels sees pictures folded p x p, every square of pixels as one
+    location (space to depth); small models are cheaper so.
 
     Args:
         config: The configuration of an `AutoencoderKL`; None is the official one.
@@ -69,7 +74,20 @@ class VAE(nn.Module):
     @property
     def downscale(self) -> int:
         """Pixels a latent location is wide and high, 8 for the official VAE."""
-        return int(2 ** (len(self.model.config.block_out_channels) - 1))
+        return int(self._fold * 2 ** (len(self.model.config.block_out_channels) - 1))
+
+    @property
+    def _fold(self) -> int:
+        return math.isqrt(self.model.config.in_channels // 3)
+
+    def posterior(self, pictures: Tensor) -> Any:
+        """Return diffusers' `DiagonalGaussianDistribution` of the unscaled latents of a batch.
+
+        Args:
+            pictures: (N, 3, H, W), RGB in [-1, 1], checked by nobody; `encode` does.
+        """
+        x = F.pixel_unshuffle(pictures.to(self.model.dtype), self._fold)
+        return self.model.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
 
     def encode(
         self,
@@ -90,11 +108,10 @@ class VAE(nn.Module):
         Raises:
             ValueError: If the shape does not fit.
         """
-        channels = int(self.model.config.in_channels)
         h, w = pictures.shape[-2:]
-        if pictures.ndim not in (4, 5) or pictures.shape[1] != channels:
+        if pictures.ndim not in (4, 5) or pictures.shape[1] != 3:
             raise ValueError(
-                f"VAE.encode: pictures must be (B, {channels}, H, W) or (B, {channels}, F, H, W), "
+                "VAE.encode: pictures must be (B, 3, H, W) or (B, 3, F, H, W), "
                 f"got {tuple(pictures.shape)}"
             )
         if h % self.downscale or w % self.downscale:
@@ -141,7 +158,7 @@ class VAE(nn.Module):
             yield from self.decode(chunk, chunk_size=chunk_size)
 
     def _encode(self, frames: Tensor, generator: torch.Generator | None, mean: bool) -> Tensor:
-        posterior = self.model.encode(frames.to(self.model.dtype)).latent_dist
+        posterior = self.posterior(frames)
         latents = posterior.mean
         if not mean:
             # one draw a frame: a draw for many would depend on how many there are
@@ -152,7 +169,7 @@ class VAE(nn.Module):
 
     def _decode(self, latents: Tensor) -> Tensor:
         scaled = latents.to(self.model.dtype) / self.scaling_factor
-        return self.model.decode(scaled).sample.to(latents.dtype)
+        return F.pixel_shuffle(self.model.decode(scaled).sample, self._fold).to(latents.dtype)
 
     @staticmethod
     def _by_chunks(x: Tensor, size: int, function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -132,7 +132,7 @@ def _batches(
     """Yield the share of this process in every step from the first on."""
     sampler = ClipBatches(
         config.batch_size,
-        config.data.frames if config.stage == "diffusion" else (1,),
+        (1,) if config.stage == "vae" else config.data.frames,
         first,
         config.steps,
         config.seed,

@@ -37,11 +37,10 @@ class VAETask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss and its parts."""
         x = from_pictures(batch.pictures.frames.flatten(0, 1))
-        model: Any = self.vae.model
-        distribution = model.encode(x).latent_dist
+        distribution = self.vae.posterior(x)
         noise = self._noise(batch, distribution.mean.shape)
         latents = distribution.mean + (distribution.std + self.config.latent_noise) * noise
-        y = model.decode(latents).sample
+        y = self.vae.decode(latents * self.vae.scaling_factor, chunk_size=len(latents))
         error = F.mse_loss(y.float(), x)
         divergence = distribution.kl().sum() / distribution.mean.numel()
         return {
@@ -67,12 +66,9 @@ def from_pictures(pictures: Tensor) -> Tensor:
 @torch.no_grad()
 def encode_posterior(vae: VAE, pictures: Tensor, *, chunk_size: int = 16) -> Posterior:
     """Encode uint8 pictures (N, H, W, 3) to the scaled posterior, each (N, C, h, w)."""
-    model: Any = vae.model
     means, stds = [], []
-    for start in range(0, len(pictures), chunk_size):
-        part = pictures[start : start + chunk_size]
-        x = from_pictures(part).contiguous(memory_format=torch.channels_last)
-        distribution = model.encode(x.to(model.dtype)).latent_dist
+    for part in pictures.split(chunk_size):
+        distribution = vae.posterior(from_pictures(part))
         means.append(distribution.mean.float() * vae.scaling_factor)
         stds.append(distribution.std.float() * vae.scaling_factor)
     return Posterior(torch.cat(means), torch.cat(stds))
