@@ -56,6 +56,7 @@ def _over_frames(
 ) -> None:
     """Draw a panel a channel count and mode, a line a mixer."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     panels = list(dict.fromkeys(_panel(record) for record in records))
     columns = min(3, len(panels))
@@ -77,6 +78,8 @@ def _over_frames(
         ticks = sorted({record.frames for record in inside if record.frames})
         axis.set_xticks([t for t in ticks if t & (t - 1) == 0] or ticks)
         axis.xaxis.set_major_formatter("{x:.0f}")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.grid(alpha=0.25)
     for row in axes:
