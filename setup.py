@@ -148,6 +148,9 @@ def build_library(folder: Path, build: str) -> dict[str, object]:
     if build == "off":
         off = "the package was installed with UNIANIMATE_BUILD=off: reinstall without it"
         return {**report, "cpu": off, "cuda": off}
+    if build == "cuda":  # what cannot be built is said before minutes of compiling
+        cuda_archs(build)
+        nvcc()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         objects = Path(temporary)

@@ -46,6 +46,15 @@ def report(package: Path) -> dict[str, object]:
 
 
 @pytest.fixture
+def quick_compiler(tmp_path: Path) -> str:
+    """Return a g++ that does not optimise: kernels are tested as they were installed."""
+    compiler = tmp_path / "g++"
+    compiler.write_text('#!/bin/sh\nexec g++ "$@" -O0\n')
+    compiler.chmod(0o755)
+    return str(compiler)
+
+
+@pytest.fixture
 def no_tools(tmp_path: Path) -> str:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -95,9 +104,11 @@ def test_a_wrong_setting_is_refused_in_one_line(tmp_path, environment, message):
     assert message in done.stderr.strip().splitlines()[-1]
 
 
-def test_the_cpu_library_builds_in_seconds(tmp_path):
-    done, package = build(tmp_path, UNIANIMATE_BUILD="cpu")
+@pytest.mark.slow
+def test_the_cpu_library_is_built_without_cuda(tmp_path, quick_compiler):
+    done, package = build(tmp_path, UNIANIMATE_BUILD="cpu", CXX=quick_compiler)
     assert done.returncode == 0, done.stderr
+    assert report(package)["compiler"] == quick_compiler
     assert (package / "libunianimate_kernels.so").is_file()
     assert report(package)["cpu"] is None
     assert "UNIANIMATE_BUILD=cpu" in str(report(package)["cuda"])
