@@ -1,7 +1,8 @@
-"""Run the Triton tests in Triton's interpreter, each file in a process of its own.
+"""Run the Triton tests in Triton's interpreter, all in one process of their own.
 
 Triton chooses at decoration whether it interprets, so interpreted and compiled kernels cannot live
-in one process. By hand: ``TRITON_INTERPRET=1 pytest tests/kernels/interpreted``.
+in one process; to start one takes longer than most of the files. By hand:
+``TRITON_INTERPRET=1 pytest tests/kernels/interpreted``.
 """
 
 import os
@@ -9,16 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 FOLDER = Path(__file__).parent / "interpreted"
 ROOT = FOLDER.parents[2]
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("test_*.py")), ids=lambda path: path.stem)
-def test_in_the_interpreter(path):
+def test_in_the_interpreter():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER)],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
         capture_output=True,

@@ -40,7 +40,7 @@ def test_meets_the_gate(frames):
     check(make_inputs(frames), dtype, reverse=frames > 4, return_final_state=True)
 
 
-@pytest.mark.parametrize("frames", [4, 17, 33])
+@pytest.mark.parametrize("frames", [4, 33])
 def test_without_states_and_options(frames):
     check(make_inputs(frames, full=False), dt_softplus=True)
 
@@ -60,7 +60,9 @@ def test_several_tiles_of_channels_and_states():
 
 @pytest.mark.parametrize("chunk_size", [1, 16, 32])
 def test_chunk_size_does_not_change_the_result(chunk_size):
-    check(make_inputs(33), chunk_size=chunk_size, return_final_state=True)
+    # chunks of one frame: as many as frames
+    frames = 5 if chunk_size == 1 else 33
+    check(make_inputs(frames), chunk_size=chunk_size, return_final_state=True)
 
 
 def test_strided_views():
