@@ -67,7 +67,7 @@ def from_pictures(pictures: Tensor) -> Tensor:
 def encode_posterior(vae: VAE, pictures: Tensor, *, chunk_size: int = 16) -> Posterior:
     """Encode uint8 pictures (N, H, W, 3) to the scaled posterior, each (N, C, h, w)."""
     means, stds = [], []
-    for part in pictures.split(chunk_size):
+    for part in torch.split(pictures, chunk_size):
         distribution = vae.posterior(from_pictures(part))
         means.append(distribution.mean.float() * vae.scaling_factor)
         stds.append(distribution.std.float() * vae.scaling_factor)
