@@ -39,12 +39,19 @@ template <class A> struct Coefficients {
     int64_t row_stride, term_stride;
 };
 
+// a loop, because GCC clears `= {}` in memory and keeps the tile there
+template <class V, int n, int m> inline void clear(V (&tile)[n][m]) {
+    for (auto& row : tile)
+        for (V& sum : row) sum = V{};
+}
+
 // out[row] (+)= sum over `count` terms of value(row, term) * terms[term], in n rows of m vectors
 template <class A, int n, int m, bool accumulate>
 UA_KERNEL void combine_tile(Coefficients<A> c, const A* terms, int64_t count, int64_t term_stride,
                             A* out, int64_t out_stride) {
     constexpr int lanes = kLanes<A>;
-    Vector<A> sum[n][m] = {};
+    Vector<A> sum[n][m];
+    clear(sum);
     for (int64_t t = 0; t < count; ++t) {
         Vector<A> term[m];
         for (int j = 0; j < m; ++j) term[j] = load(terms + j * lanes);

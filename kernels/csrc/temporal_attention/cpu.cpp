@@ -13,7 +13,9 @@
 
 namespace {
 
-constexpr int kKeys = 8; // of a register tile of block_scores
+// a register tile of block_scores: vectors of queries, and keys
+constexpr int kVectors = UA_VECTOR_BYTES == 64 ? 1 : 2;
+constexpr int kKeys = UA_VECTOR_BYTES == 64 ? 8 : 6;
 
 // ---- steps across lanes
 
@@ -156,36 +158,42 @@ private:
 
 // ---- products; `width` is the distance of dense rows
 
-// to[d][lane] = rows[lane][d] of n rows; the other lanes are zero
-template <class A> void transpose_rows(const A* rows, int64_t n, int64_t width, A* to) {
+// to[d][lane] = rows[lane][d] of n rows, `stride` values from d to d; the other lanes are zero
+template <class A>
+void transpose_rows(const A* rows, int64_t n, int64_t width, A* to, int64_t stride) {
     constexpr int lanes = kLanes<A>;
     for (int64_t d = 0; d < width; d += lanes) {
         Vector<A> m[lanes];
         for (int i = 0; i < lanes; ++i) m[i] = i < n ? load(rows + i * width + d) : Vector<A>{};
         transpose<A>(m);
-        for (int i = 0; i < lanes; ++i) store(to + (d + i) * lanes, m[i]);
+        for (int i = 0; i < lanes; ++i) store(to + (d + i) * stride, m[i]);
     }
 }
 
-// scores[key][lane] = keys[key] . queries[.][lane]
-template <class A, int n>
+// scores[key][query] = keys[key] . queries[.][query] of n keys and m vectors of queries
+template <class A, int n, int m>
 UA_KERNEL void block_scores(const A* queries, const A* keys, int64_t width, int64_t dim,
                             A* scores) {
     constexpr int lanes = kLanes<A>;
     const A* key[n];
     for (int i = 0; i < n; ++i) key[i] = keys + i * width;
-    Vector<A> sum[n] = {};
+    Vector<A> sum[n][m];
+    clear(sum);
     for (int64_t d = 0; d < dim; ++d) {
-        Vector<A> query = load(queries + d * lanes);
-        for (int i = 0; i < n; ++i) sum[i] += query * key[i][d];
+        Vector<A> query[m];
+        for (int j = 0; j < m; ++j) query[j] = load(queries + (d * m + j) * lanes);
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < m; ++j) sum[i][j] += query[j] * key[i][d];
     }
-    for (int i = 0; i < n; ++i) store(scores + i * lanes, sum[i]);
+    for (int i = 0; i < n; ++i)
+        for (int j = 0; j < m; ++j) store(scores + (i * m + j) * lanes, sum[i][j]);
 }
 
 // scores[key] = keys[key] . query of n keys; scores of the other lanes are zero
 template <class A, int n>
 UA_KERNEL void row_scores(const A* query, const A* keys, int64_t width, A* scores) {
-    Vector<A> m[kLanes<A>] = {};
+    Vector<A> m[kLanes<A>];
+    for (auto& sum : m) sum = Vector<A>{};
     for (int64_t d = 0; d < width; d += kLanes<A>) {
         Vector<A> q = load(query + d);
         for (int i = 0; i < n; ++i) m[i] += q * load(keys + i * width + d);
@@ -195,27 +203,32 @@ UA_KERNEL void row_scores(const A* query, const A* keys, int64_t width, A* score
 
 // ---- one head at one location
 
-// A group of queries against all keys: a block of up to kLanes with a query a lane, or one row.
+// A group of queries against all keys: a block with a query a lane, or one row with a key a lane.
+// scores(query, key) = scores[query + key * stride]
 template <class A> struct Queries {
-    int64_t first, count;
-    bool block;
+    int64_t first, count, vectors; // vectors: of a block; 0 of a row
+    int64_t stride;
 };
 
 template <class A, class Run> void over_queries(int64_t frames, const Run& run) {
     constexpr int lanes = kLanes<A>;
-    int64_t first = 0;
-    for (; first + lanes / 4 < frames; first += lanes) {
-        run(Queries<A>{first, smaller(frames - first, lanes), true});
+    for (int64_t first = 0; first < frames;) {
+        int64_t left = frames - first;
+        // the last lanes / 4 queries or fewer are rows
+        int64_t vectors = smaller((left + lanes - 1 - lanes / 4) / lanes, kVectors);
+        Queries<A> q{first, vectors ? smaller(left, vectors * lanes) : 1, vectors,
+                     vectors ? vectors * lanes : 1};
+        run(q);
+        first += q.count;
     }
-    for (; first < frames; ++first) run(Queries<A>{first, 1, false});
 }
 
 // sides of the scores as coefficients of a sum over the keys, and over the queries of the group
 template <class A> Coefficients<A> by_query(const Queries<A>& q, const A* scores) {
-    return {scores, 1, q.block ? kLanes<A> : 1};
+    return {scores, 1, q.stride};
 }
 template <class A> Coefficients<A> by_key(const Queries<A>& q, const A* scores) {
-    return {scores, q.block ? kLanes<A> : 1, 1};
+    return {scores, q.stride, 1};
 }
 
 // dot products of the group's rows with all rows of `keys`
@@ -224,13 +237,17 @@ void products(const ua_temporal_attention* a, const Queries<A>& q, const A* rows
               A* turned, A* scores, Ahead<T>& ahead) {
     int64_t width = round_up(a->dim, kLanes<A>);
     rows += q.first * width;
-    if (q.block) {
-        ahead.fetch();
-        transpose_rows(rows, q.count, width, turned);
-        in_parts<kKeys>(a->frames, [&](int64_t key, auto part) {
+    if (q.vectors > 0) {
+        for (int64_t i = 0; i < q.stride; i += kLanes<A>) {
             ahead.fetch();
-            block_scores<A, decltype(part)::value>(turned, keys + key * width, width, a->dim,
-                                                   scores + key * kLanes<A>);
+            transpose_rows(rows + i * width, q.count - i, width, turned + i, q.stride);
+        }
+        with_constant<kVectors>(static_cast<int>(q.vectors), [&](auto vectors) {
+            in_parts<kKeys>(a->frames, [&](int64_t key, auto part) {
+                ahead.fetch();
+                block_scores<A, decltype(part)::value, decltype(vectors)::value>(
+                    turned, keys + key * width, width, a->dim, scores + key * q.stride);
+            });
         });
     } else {
         for (int64_t key = 0; key < a->frames; key += kLanes<A>) {
@@ -243,44 +260,50 @@ void products(const ua_temporal_attention* a, const Queries<A>& q, const A* rows
     }
 }
 
-// vectors of scores that hold a group's, and the sum (maximum) over its keys in every lane
-template <class A> int64_t vectors(const Queries<A>& q, int64_t frames) {
-    return q.block ? frames : round_up(frames, kLanes<A>) / kLanes<A>;
+// calls run(scores, count, stride) for scores that lie across keys: of a vector of queries, or of
+// a row, whose lanes are to be joined
+template <class A, class Run>
+void over_vectors(const Queries<A>& q, int64_t frames, const Run& run) {
+    constexpr int lanes = kLanes<A>;
+    if (q.vectors == 0) return run(0, round_up(frames, lanes) / lanes, lanes);
+    for (int64_t i = 0; i < q.stride; i += lanes) run(i, frames, q.stride);
 }
 
 template <class A> void softmax(const Queries<A>& q, int64_t frames, A* scores) {
-    constexpr int lanes = kLanes<A>;
-    int64_t count = vectors(q, frames);
-    if (!q.block) {
-        for (int64_t i = frames; i < count * lanes; ++i) scores[i] = A(-3e38);
+    if (q.vectors == 0) {
+        for (int64_t i = frames; i < round_up(frames, kLanes<A>); ++i) scores[i] = A(-3e38);
     }
-    Vector<A> top = load(scores), total = {};
-    for (int64_t i = 1; i < count; ++i) top = larger(top, load(scores + i * lanes));
-    if (!q.block) top = fold<A>(top, larger<Vector<A>>);
-    for (int64_t i = 0; i < count; ++i) {
-        Vector<A> p = exp(load(scores + i * lanes) - top);
-        total += p;
-        store(scores + i * lanes, p);
-    }
-    if (!q.block) total = fold<A>(total, add<Vector<A>>);
-    Vector<A> inverse = 1 / total;
-    for (int64_t i = 0; i < count; ++i) {
-        store(scores + i * lanes, load(scores + i * lanes) * inverse);
-    }
+    over_vectors(q, frames, [&](int64_t first, int64_t count, int64_t stride) {
+        A* s = scores + first;
+        Vector<A> top = load(s), total = {};
+        for (int64_t i = 1; i < count; ++i) top = larger(top, load(s + i * stride));
+        if (q.vectors == 0) top = fold<A>(top, larger<Vector<A>>);
+        for (int64_t i = 0; i < count; ++i) {
+            Vector<A> p = exp(load(s + i * stride) - top);
+            total += p;
+            store(s + i * stride, p);
+        }
+        if (q.vectors == 0) total = fold<A>(total, add<Vector<A>>);
+        Vector<A> inverse = 1 / total;
+        for (int64_t i = 0; i < count; ++i) store(s + i * stride, load(s + i * stride) * inverse);
+    });
 }
 
 // slopes = p (slopes - sum over keys of p slopes): from the gradient of p to that of the scores
 template <class A>
 void softmax_backward(const Queries<A>& q, int64_t frames, const A* p, A* slopes) {
-    constexpr int lanes = kLanes<A>;
-    int64_t count = vectors(q, frames);
-    Vector<A> mean = {};
-    for (int64_t i = 0; i < count; ++i) mean += load(p + i * lanes) * load(slopes + i * lanes);
-    if (!q.block) mean = fold<A>(mean, add<Vector<A>>);
-    for (int64_t i = 0; i < count; ++i) {
-        Vector<A> slope = load(slopes + i * lanes) - mean;
-        store(slopes + i * lanes, load(p + i * lanes) * slope);
-    }
+    over_vectors(q, frames, [&](int64_t first, int64_t count, int64_t stride) {
+        const A* weights = p + first;
+        A* s = slopes + first;
+        Vector<A> mean = {};
+        for (int64_t i = 0; i < count; ++i) {
+            mean += load(weights + i * stride) * load(s + i * stride);
+        }
+        if (q.vectors == 0) mean = fold<A>(mean, add<Vector<A>>);
+        for (int64_t i = 0; i < count; ++i) {
+            store(s + i * stride, load(weights + i * stride) * (load(s + i * stride) - mean));
+        }
+    });
 }
 
 // ---- all heads at all locations
@@ -297,8 +320,8 @@ const char* over_places(const ua_temporal_attention* a, int copies, int score_ar
     typedef Compute<T> A;
     int64_t width = round_up(a->dim, kLanes<A>);
     int64_t copy_size = a->slot_heads * a->frames * width;
-    int64_t score_size = round_up(a->frames, kLanes<A>) * kLanes<A>;
-    int64_t used = copies * copy_size + score_arrays * score_size + width * kLanes<A>;
+    int64_t score_size = round_up(a->frames, kLanes<A>) * kVectors * kLanes<A>;
+    int64_t used = copies * copy_size + score_arrays * score_size + width * kVectors * kLanes<A>;
     if (used > a->slot_size) return "the workspace is too small: reinstall the package";
     int64_t places = a->batch * a->locations;
     parallel_for(a->call.threads, a->slots, [&](int64_t slot) {
