@@ -186,8 +186,17 @@ def test_a_model_is_fitted_to_a_video_and_animates_its_end(tmp_path, video, mode
     assert done.animated["psnr"] == pytest.approx(psnr(made, frames[1:]).mean(), rel=1e-6)
     copies = np.repeat(frames[:1], 3, axis=0)
     assert done.copies["psnr"] == pytest.approx(psnr(copies, frames[1:]).mean(), rel=1e-6)
+    beside = np.asarray(Image.open(sorted((out / "side_by_side").iterdir())[1]))
+    photo, _, animated, true = np.split(beside, 4, axis=1)
+    for shown, wanted in ((photo, frames[0]), (animated, made[1]), (true, frames[2])):
+        np.testing.assert_array_equal(shown, wanted)
     assert (out / "contact_sheet.png").is_file()
     assert [line["step"] for line in curve(out / "decoder")] == [2]
+    # it goes on, and replaces what it wrote
+    longer = fit_config(video, model_folder, **{"data.strides": "[2]", "steps": "3"})
+    fit_video(longer, out, test_frames=6, decoder_steps=2)
+    assert [line["step"] for line in curve(out)][-1] == 3
+    assert len(list((out / "side_by_side").iterdir())) == 3
 
 
 def test_a_video_that_is_too_short_is_refused(tmp_path, video, model_folder):

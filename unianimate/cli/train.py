@@ -107,7 +107,7 @@ def _fit(
     for what, figures in (("animated", done.animated), ("copies", done.copies)):
         typer.echo(f"{what}: PSNR {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}")
     typer.echo(
-        f"{output}: animated/, contact_sheet.png and metrics.json; "
+        f"{output}: animated/, side_by_side/, contact_sheet.png and metrics.json; "
         f"{done.gain:+.2f} dB against copies of the first frame"
     )
 

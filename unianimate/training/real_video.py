@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from unianimate.data import PosedVideo, PosedVideos, VideoWriter, probe_video
 from unianimate.models.folders import model_folder
-from unianimate.pipelines import AnimatePipeline
+from unianimate.pipelines import AnimatePipeline, side_by_side_frames
 from unianimate.training.cases import Case, Video, clip_case, evaluate_cases
 from unianimate.training.config import TrainConfig, load_config
 from unianimate.training.loop import Report
@@ -43,8 +45,8 @@ def fit_video(
     """Fit a trained model to the first frames of a video and animate the last from their poses.
 
     First the decoder of the autoencoder, so that latents keep their meaning; then what the
-    configuration says. The first frame is the photo. Writes the animated frames, a contact sheet
-    (poses, animated and true frames) and ``metrics.json`` into the folder.
+    configuration says. The first frame is the photo. Writes the animated frames, the same beside
+    photo, pose and true frame, a contact sheet and ``metrics.json`` into the folder.
 
     Args:
         config: of the run; its data are one video, ``data.video_frames`` the frames it is fitted
@@ -107,9 +109,14 @@ def _last_frames(config: TrainConfig, count: int) -> list[int]:
 
 
 def _write(folder: Path, case: Case, made: Video, *, fps: float) -> None:
-    with VideoWriter(folder / "animated", fps) as writer:
-        for frame in made:
-            writer.write(frame)
+    shown = side_by_side_frames(Image.fromarray(case.photo), case.poses, made)
+    compared = (np.concatenate(pair, axis=1) for pair in zip(shown, case.truth))
+    for name, frames in (("animated", iter(made)), ("side_by_side", compared)):
+        # a run that goes on has those of the steps before
+        shutil.rmtree(folder / name, ignore_errors=True)
+        with VideoWriter(folder / name, fps) as writer:
+            for frame in frames:
+                writer.write(frame)
     Image.fromarray(case.sheet(made)).save(folder / "contact_sheet.png")
 
 
