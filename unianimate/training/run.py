@@ -40,6 +40,7 @@ def run_training(
     config: TrainConfig,
     folder: str | Path,
     *,
+    model: UniAnimate | None = None,
     report: Report | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -48,6 +49,8 @@ def run_training(
     Args:
         config: of the run.
         folder: of the run; one that has checkpoints goes on from the last.
+        model: to train instead of the one that the configuration names, such as a model of your
+            own class; changed in place.
         report: told every line of the log.
         progress: told what is prepared, how much is done and how much there is in all.
 
@@ -61,7 +64,7 @@ def run_training(
         OSError: something cannot be read or written.
     """
     _check(config)
-    model = start_model(config)
+    model = start_model(config) if model is None else model
     joined = dist.is_initialized()
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
@@ -162,7 +165,7 @@ def _whole(model: UniAnimate) -> UniAnimate:
     """Return a model whose weights were spread over the processes, put together; all must call."""
     state = whole_state(model.state_dict())
     with torch.device("meta"):
-        together = UniAnimate(model.config)
+        together = type(model)(model.config)
     together.load_state_dict(state, assign=True)
     return together
 

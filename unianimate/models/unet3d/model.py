@@ -188,8 +188,20 @@ class UNet3D(nn.Module):
         frames, reference, context = conditions.expanded(sample.shape[0])
         emb = self.time_embedding(timestep)
         noisy = concatenate_channels(channels_last(sample).to(self.conv_in.weight.dtype), frames)
-        x = concatenate_frames(reference, noisy)
+        y = self.transform(concatenate_frames(reference, noisy), emb, context)
+        return y[:, :, 1:].to(sample.dtype)  # the reference was the first frame
 
+    def transform(self, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
+        """Run all levels on a video whose conditions are in it.
+
+        Args:
+            x: (B, in_channels + condition_channels, F, h, w).
+            emb: (B, 4 dim), of the timestep.
+            context: (B, L, context_dim).
+
+        Returns:
+            (B, out_channels, F, h, w).
+        """
         x = from_frames(self.conv_in(to_frames(x)), x.shape[0])
         if self.init_temporal is not None:
             x = self._run(self.init_temporal, x)
@@ -209,8 +221,7 @@ class UNet3D(nn.Module):
                 x = self._run(block, concatenate_channels(x, skips.pop()), emb, context)
             if level.upsample is not None:
                 x = level.upsample(x)
-        y = from_frames(self.conv_out(self.norm_out(to_frames(x))), x.shape[0])
-        return y[:, :, 1:].to(sample.dtype)  # the reference was the first frame
+        return from_frames(self.conv_out(self.norm_out(to_frames(x))), x.shape[0])
 
     def load_without_mixers(self, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
         """Load all weights but those of the temporal mixers, which keep their own.
