@@ -7,21 +7,21 @@ import argparse
 import sys
 from pathlib import Path
 
-START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 _README = Path(__file__).parent.parent / "README.md"
 
 
-def publish(summary: str, readme: str) -> str:
-    """Return the README with the summary between the markers.
+def publish(summary: str, page: str, mark: str = "benchmarks", name: str = "the README") -> str:
+    """Return a page with the summary between its two markers.
 
     Raises:
-        ValueError: the README has not both markers, in order.
+        ValueError: the page has not both markers, in order.
     """
-    head, start, rest = readme.partition(START)
-    _, end, tail = rest.partition(END)
+    opening, closing = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    head, start, rest = page.partition(opening)
+    _, end, tail = rest.partition(closing)
     if not start or not end:
-        raise ValueError(f"the README must hold {START} and, below it, {END}")
-    return f"{head}{START}\n\n{summary.strip()}\n\n{END}{tail}"
+        raise ValueError(f"{name} must hold {opening} and, below it, {closing}")
+    return f"{head}{opening}\n\n{summary.strip()}\n\n{closing}{tail}"
 
 
 def main() -> None:

@@ -173,3 +173,11 @@ def test_gradients_reach_all_that_is_trained(batch):
     task(batch)["loss"].backward()
     without = [n for n, p in task.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
+
+
+def test_the_pose_of_the_reference_is_left_out(model, batch):
+    told, blind = (
+        ask(model, batch, diffusion__reference_pose=whether)[1].given["reference_pose"]
+        for whether in (True, False)
+    )
+    assert told.any() and not blind.any() and told.shape == blind.shape

@@ -89,10 +89,21 @@ def tables_of(
     return tables
 
 
+def markdown(table: Table) -> str:
+    """Return a table as Markdown, aligned to be read as plain text."""
+    widths = [max(len(cell) for cell in column) for column in zip(*table)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
+        for row in table
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
 def to_text(evaluation: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
     """Return all tables as Markdown, aligned to be read as plain text."""
     return "\n\n".join(
-        f"{title}\n\n{_markdown(table)}" for title, table in tables_of(evaluation, published)
+        f"{title}\n\n{markdown(table)}" for title, table in tables_of(evaluation, published)
     )
 
 
@@ -188,16 +199,6 @@ def _count(name: str, measure: Measure) -> str:
     if name in ("fvd", "fid_vid", "fvd_zeros_against_ones"):
         return f"{measure.count} clips"
     return f"{measure.count} {'pairs of frames' if 'warping' in name else 'frames'}"
-
-
-def _markdown(table: Table) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*table)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-        for row in table
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
 
 
 def _or_none(value: float) -> float | None:

@@ -83,12 +83,20 @@ class Case(NamedTuple):
         return np.concatenate([above, below[height:]])
 
 
-def puppet_cases(test: PuppetTest) -> list[Case]:
-    """Return the videos of a puppet test as cases."""
+def puppet_cases(test: PuppetTest, *, other_poses: bool = False) -> list[Case]:
+    """Return the videos of a puppet test as cases.
+
+    Args:
+        test: which puppets.
+        other_poses: drive each by the motion of the next one, and compare with its true video.
+    """
     truth, joints = test.truth()
+    driving = test.other_poses() if other_poses else joints
     return [
-        Case(photo, DrawnPoses(poses, reference_pose), video, poses)
-        for (photo, reference_pose), video, poses in zip(test.references(), truth, joints)
+        Case(photo, DrawnPoses(poses, reference_pose), video, true_poses)
+        for (photo, reference_pose), poses, video, true_poses in zip(
+            test.references(), driving, truth, joints
+        )
     ]
 
 

@@ -102,6 +102,8 @@ class DiffusionConfig:
         first_frame: probability that a clip is told its first frame.
         first_frame_noise: largest strength of the noise and colour shift put on that frame, so
             that chained segments do not trust it more than they should.
+        reference_pose: tell the network the pose of the reference. Without, it sees a black
+            picture in its place: to measure what that pose is good for.
         train: parts that are trained: regular expressions for names of parameters of the model.
         lora_rank: 0 trains these parts themselves; otherwise they are frozen, and every matrix and
             convolution among them gets an update of this rank (LoRA, arXiv 2106.09685), which is
@@ -118,6 +120,7 @@ class DiffusionConfig:
     drop_reference: bool = False
     first_frame: Share = 0.5
     first_frame_noise: float = 0.0
+    reference_pose: bool = True
     train: tuple[str, ...] = (r"unet\.",)
     lora_rank: Steps = 0
     lora_scale: float = 1.0

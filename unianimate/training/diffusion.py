@@ -91,16 +91,18 @@ class DiffusionTask(nn.Module):
         trained = any(p.requires_grad for p in encoder.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             image_embeds = encoder(photos)
-        strength = self.config.diffusion.first_frame_noise
+        options = self.config.diffusion
+        first_frame = _unit(batch.pictures.frames[:, 0])
+        reference_pose = _unit(batch.pictures.reference_pose)
         return unet.encode_conditions(
             self.model.text_embeds,
             num_frames=batch.pictures.frames.shape[1],
             latent_size=(reference.shape[-2], reference.shape[-1]),
             image_embeds=image_embeds,
             pose=_unit(batch.pictures.poses).transpose(1, 2),
-            reference_pose=_unit(batch.pictures.reference_pose),
+            reference_pose=reference_pose * options.reference_pose,
             reference_latents=reference,
-            first_frame=draws.disturb(_unit(batch.pictures.frames[:, 0]), strength),
+            first_frame=draws.disturb(first_frame, options.first_frame_noise),
         )
 
     def _weight(self, t: Tensor, gamma: float) -> Tensor:
