@@ -13,10 +13,10 @@ demo: .venv/installed
 	$(BIN)/unianimate demo
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m "slow and not huge" -n auto
+	$(BIN)/python -m pytest -m "slow and not huge" -n auto --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -50,5 +50,5 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet 'unianimate[dev]' # it is there: this adds what dev names
 	touch $@

@@ -1,6 +1,5 @@
 import gc
 import socket
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -92,15 +91,15 @@ def test_the_page_animates_and_asks_nobody_else(inputs, tmp_path, hosts, monkeyp
     assert hosts <= {"127.0.0.1", "localhost", "unix"}
 
 
-def test_without_gradio_one_line_says_what_to_install(tmp_path):
+def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys, tmp_path):
     UniAnimate(PRESETS["test"]).save_pretrained(tmp_path)
-    program = (
-        "import sys; sys.modules['gradio'] = None; sys.argv = ['unianimate', 'web', '--model', "
-        f"{str(tmp_path)!r}]; from unianimate.cli.app import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "pip install 'unianimate[demo]'" in done.stderr
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")  # the command sets them: they go back afterwards
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "unianimate.cli.page", raising=False)
+    status, _, err = run(monkeypatch, capsys, "web", "--model", tmp_path)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "pip install 'unianimate[demo]'" in err
 
 
 def test_without_a_model_one_line_says_how_to_get_one(monkeypatch, capsys, tmp_path):

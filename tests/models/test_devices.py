@@ -13,7 +13,7 @@ from unianimate.models.devices import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
+    for _ in range(3):
         torch.ones(2**24)  # 64 MiB, which glibc always maps afresh
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
