@@ -25,7 +25,12 @@ def argument(name: str) -> object:
     return CONSTANTS.get(name, known.get(name, "i32"))
 
 
-@pytest.mark.parametrize("arch", aot.ARCHITECTURES)
+ARCHITECTURES = [
+    a if a == 90 else pytest.param(a, marks=pytest.mark.slow) for a in aot.ARCHITECTURES
+]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
 def test_kernels_compile_without_spills(kernel, arch):
     arguments = {p.name: argument(p.name) for p in kernel.params}

@@ -59,7 +59,7 @@ def test_geometric_decays(frames, reverse, dtype):
     check(make_inputs(frames, geometric=True, d_state=3), dtype, reverse=reverse, **STATES)
 
 
-@pytest.mark.parametrize("d_state", [1, 5, 40])
+@pytest.mark.parametrize("d_state", [1, 5, 17, 40])
 def test_any_number_of_states(d_state):
     check(make_inputs(2, d_state=d_state, width=35), **STATES)
 

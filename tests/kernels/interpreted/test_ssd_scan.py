@@ -40,7 +40,7 @@ def test_meets_the_gate(frames):
     check(make_inputs(frames), dtype, reverse=frames > 4, return_final_state=True)
 
 
-@pytest.mark.parametrize("frames", [4, 33])
+@pytest.mark.parametrize("frames", [4, 17, 33])
 def test_without_states_and_options(frames):
     check(make_inputs(frames, full=False), dt_softplus=True)
 
