@@ -1,4 +1,4 @@
-"""Two processes train what one does with the same clips, each with whole or with spread weights."""
+"""Two processes train what one does with the same clips, however they share the work."""
 
 import shutil
 import socket
@@ -16,24 +16,40 @@ from pathlib import Path
 import torch
 from tiny_run import run, tiny
 torch.set_num_threads(1)
-folder, cache, spread = sys.argv[1:]
-more = {"sharded": True, "sample_every": 2, "samples": 1} if spread == "spread" else {}
+folder, cache, kind = sys.argv[1:]
+more = {
+    "whole": {},
+    "spread": {"sharded": True, "sample_every": 2, "samples": 1},
+    "muon": {"optimizer__kind": "muon"},
+}[kind]
 run(Path(folder), tiny(Path(cache), steps=2, gradient_checkpointing=True, **more))
 """
 
 
+@pytest.fixture(scope="module", params=["whole", "spread", "muon"])
+def kind(request):
+    """How two processes share the work: weights whole in each or spread, matrices shared out."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, cache):
+def optimizer(kind):
+    """The setting of the optimizer."""
+    return {"optimizer__kind": "muon" if kind == "muon" else "adamw"}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, cache, optimizer):
     """A run of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    run(folder, tiny(cache, steps=2))
+    run(folder, tiny(cache, steps=2, **optimizer))
     return folder
 
 
-@pytest.fixture(scope="module", params=["whole", "spread"])
-def shared(request, tmp_path_factory, cache, alone):
-    """The same run by two processes: the weights whole in each, or spread over both."""
-    folder = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def shared(kind, tmp_path_factory, cache, alone):
+    """The same run by two processes."""
+    folder = tmp_path_factory.mktemp(kind)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,7 +57,7 @@ def shared(request, tmp_path_factory, cache, alone):
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", WORK, str(folder), str(cache), request.param],
+            [sys.executable, "-c", WORK, str(folder), str(cache), kind],
             env=environment(**rendezvous, RANK=rank, LOCAL_RANK=rank, ACCELERATE_USE_CPU="true"),
             stderr=subprocess.PIPE,
             text=True,
@@ -54,7 +70,7 @@ def shared(request, tmp_path_factory, cache, alone):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_one_goes_on(shared, alone, cache, tmp_path):
+def test_two_processes_train_as_one_and_one_goes_on(shared, alone, optimizer, cache, tmp_path):
     lines = [line for line in curve(shared) if "loss" in line]
     for ours, theirs in zip(lines, curve(alone)[:2], strict=True):
         assert ours == pytest.approx(theirs, rel=2e-4)
@@ -67,7 +83,7 @@ def test_two_processes_train_as_one_and_one_goes_on(shared, alone, cache, tmp_pa
         assert (states[0][name] - states[1][name]).float().abs().mean() < 2e-5, name
     # with the optimizer's state: another one would take another step
     further = shutil.copytree(alone, tmp_path / "further")
-    lines, wanted = run(shared, tiny(cache, steps=3)), run(further, tiny(cache, steps=3))
+    lines, wanted = (run(folder, tiny(cache, steps=3, **optimizer)) for folder in (shared, further))
     assert lines[-1] == pytest.approx(wanted[-1], rel=5e-4)
     ours, theirs = weights(shared), weights(further)
     assert all((ours[name] - x).abs().mean() < 5e-5 for name, x in theirs.items())

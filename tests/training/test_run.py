@@ -94,6 +94,8 @@ def test_swapped_mixers_change_nothing_at_first_and_are_trained_alone(
         ({"stage": "vae", "diffusion__lora_rank": 5}, "lora_rank: stage vae has no LoRA"),
         ({"sharded": True, "diffusion__lora_rank": 5}, "take one of sharded and"),
         ({"sharded": True, "precision": "fp16"}, "sharded: takes precision bf16 or fp32"),
+        ({"sharded": True, "optimizer__kind": "muon"}, "muon needs whole matrices"),
+        ({"precision": "fp16", "optimizer__kind": "muon"}, "take adamw with sharded or precision"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_before_anything_is_written(

@@ -61,9 +61,11 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_FORBID)
 class OptimizerConfig:
-    """AdamW, and how its learning rate goes up, stays and comes down.
+    """The optimizer, and how its learning rate goes up, stays and comes down.
 
     Attributes:
+        kind: "adamw", or "muon", which moves matrices and convolutions by orthogonalised momentum
+            (`unianimate.training.muon`) and learns more from a step.
         learning_rate: at the plateau.
         warmup: steps from 0 to it.
         decay: steps, the last of the run, over which it falls linearly.
@@ -74,6 +76,7 @@ class OptimizerConfig:
         ema: decay of the moving average of the weights; 0 keeps none.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 5e-5
     warmup: Steps = 100
     decay: Steps = 0

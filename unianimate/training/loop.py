@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,8 +14,9 @@ from torch.utils.data import DataLoader
 from unianimate.data.clips import ClipBatches
 from unianimate.training.average import WeightAverage
 from unianimate.training.batch import Batch, TrainingClips, collate
-from unianimate.training.config import TrainConfig
+from unianimate.training.config import OptimizerConfig, TrainConfig
 from unianimate.training.draws import seed_of
+from unianimate.training.muon import Muon, matrices_of
 from unianimate.training.run_folder import Checkpoint, RunFolder
 from unianimate.training.schedule import rate_at
 from unianimate.training.sharding import like, load_optimizer, shard, whole, whole_state
@@ -59,13 +61,7 @@ def train(
     if sharded:
         shard(task)
     trained = {name: p for name, p in task.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(
-        trained.values(),
-        lr=config.optimizer.learning_rate,
-        betas=config.optimizer.betas,
-        weight_decay=config.optimizer.weight_decay,
-        fused=True,  # one call for all tensors; a loop over a thousand small ones costs more
-    )
+    optimizer = _optimizer(task, list(trained.values()), config.optimizer)
     wrapped = task if sharded else accelerator.prepare(task)
     optimizer = accelerator.prepare(optimizer)
     average = None
@@ -106,6 +102,22 @@ def train(
                 run.save(checkpoint)
     accelerator.wait_for_everyone()
     return average
+
+
+def _optimizer(
+    task: nn.Module, trained: list[nn.Parameter], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    rates: Any = {
+        "lr": config.learning_rate,
+        "betas": config.betas,
+        "weight_decay": config.weight_decay,
+    }
+    if config.kind == "adamw":
+        # fused: one call for all tensors; a loop over a thousand small ones costs more
+        return torch.optim.AdamW(trained, fused=True, **rates)
+    matrices = matrices_of(task)
+    known = set(map(id, matrices))
+    return Muon(matrices, [p for p in trained if id(p) not in known], **rates)
 
 
 def _expect_equal_parts(config: TrainConfig, accelerator: Accelerator) -> None:

@@ -132,6 +132,11 @@ def _check(config: TrainConfig) -> None:
             "sharded: LoRA trains too little to spread; take one of sharded and "
             "diffusion.lora_rank, and gradient_checkpointing to save memory"
         )
+    if config.optimizer.kind == "muon" and (config.sharded or config.precision == "fp16"):
+        raise ValueError(
+            "optimizer.kind: muon needs whole matrices and gradients without a scale: take adamw "
+            "with sharded or precision fp16"
+        )
     if config.sharded and config.precision == "fp16":
         raise ValueError("sharded: takes precision bf16 or fp32, got fp16")
 
