@@ -18,8 +18,11 @@ _PACKAGES = ("torch", "triton", "diffusers", "mamba-ssm", "causal-conv1d", "xfor
 # working sets of the copies, in bytes; and numbers a matrix is wide
 _CPU_SIZES, _GPU_SIZES = (2**21, 2**24, 2**28), (2**24, 2**26, 2**31)
 _CPU_WIDTH, _GPU_WIDTH = 1536, 8192
-# numbers in the first cache of every core; and exponentials a number on a GPU
-_EXP_NUMBERS, _EXP_CHAIN = 2**14, 256
+# A CPU has no instruction for an exponential: to float32's accuracy it takes ten multiply-adds or
+# the like (range, polynomial, scale). torch.exp is slower than that and bounds nothing.
+_EXP_FLOPS = 20
+# exponentials a number on a GPU
+_EXP_CHAIN = 256
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -63,13 +66,14 @@ def measure_limits(device: torch.device, *, smoke: bool = False) -> Limits:
         sizes, width = (2**16, 2**18), 64
     # a half precision without instructions for it bounds nothing
     dtypes = {torch.float32, torch.bfloat16} if on_gpu else {torch.float32, default_dtype(device)}
+    matmul = {
+        str(dtype).removeprefix("torch."): _matmul_rate(width, dtype, device)
+        for dtype in sorted(dtypes, key=str)
+    }
     return Limits(
         copy=tuple((size, _copy_rate(size, device)) for size in sizes),
-        matmul={
-            str(dtype).removeprefix("torch."): _matmul_rate(width, dtype, device)
-            for dtype in sorted(dtypes, key=str)
-        },
-        exps=_gpu_exp_rate(device) if on_gpu else _cpu_exp_rate(),
+        matmul=matmul,
+        exps=_gpu_exp_rate(device) if on_gpu else matmul["float32"] / _EXP_FLOPS,
     )
 
 
@@ -83,18 +87,6 @@ def _copy_rate(working_set: int, device: torch.device) -> float:
 def _matmul_rate(width: int, dtype: torch.dtype, device: torch.device) -> float:
     a, b = (torch.randn(width, width, device=device).to(dtype) for _ in range(2))
     return 2 * width**3 / time_call(lambda: a @ b, device, budget=0.5).low
-
-
-def _cpu_exp_rate() -> float:
-    """Measure torch's own exponential on numbers that stay in the first cache of every core."""
-    x = torch.randn(_EXP_NUMBERS * torch.get_num_threads())
-    y, repeats = torch.empty_like(x), 64
-
-    def run() -> None:
-        for _ in range(repeats):
-            torch.exp(x, out=y)
-
-    return repeats * x.numel() / time_call(run, budget=0.3).low
 
 
 def _gpu_exp_rate(device: torch.device) -> float:

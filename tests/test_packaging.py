@@ -116,8 +116,10 @@ def test_the_cpu_library_is_built_without_cuda(tmp_path, quick_compiler):
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc was not found on this machine")
 @pytest.mark.slow
-def test_cuda_is_built_for_named_architectures_without_a_gpu(tmp_path):
-    done, package = build(tmp_path, UNIANIMATE_BUILD="cuda", UNIANIMATE_CUDA_ARCHS="90")
+def test_cuda_is_built_for_named_architectures_without_a_gpu(tmp_path, quick_compiler):
+    done, package = build(
+        tmp_path, UNIANIMATE_BUILD="cuda", UNIANIMATE_CUDA_ARCHS="90", CXX=quick_compiler
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert report(package)["cuda_archs"] == ["90"]
     code = (
@@ -130,10 +132,11 @@ def test_cuda_is_built_for_named_architectures_without_a_gpu(tmp_path):
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="copies what git tracks")
 @pytest.mark.slow
-def test_wheel_and_sdist_hold_what_they_must_and_the_wheel_works_alone(tmp_path):
+def test_wheel_and_sdist_hold_what_they_must_and_the_wheel_works_alone(tmp_path, quick_compiler):
     tree = source_tree(tmp_path / "tree")
     build_both = [sys.executable, "-m", "build", "--outdir", str(tmp_path / "dist"), str(tree)]
-    subprocess.run(build_both, check=True, capture_output=True)
+    environment = {**os.environ, "CXX": quick_compiler}
+    subprocess.run(build_both, check=True, capture_output=True, env=environment)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
 
