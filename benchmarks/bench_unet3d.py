@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.mamba_ssm_layout import randomise
 from benchmarks.official_layout import OfficialLayout
+from benchmarks.targets import baselines_of
 from unianimate.blocks import NoiseScheduler
 from unianimate.models import (
     PRESETS,
@@ -143,15 +144,17 @@ def bench_unet(measure, run, case):
         assert (got - want).abs().max() < tolerance * want.abs().max()
         name = str(dtype).removeprefix("torch.")
         what = "guided step" if call == "step" else call
+        group = f"unet, {network}, {what}, F={frames}+1 {size[0]}x{size[1]}, {name}"
         measure(
             "unet",
-            f"unet, {network}, {what}, F={frames}+1 {size[0]}x{size[1]}, {name}",
+            group,
             form,
             functions[form],
             frames=frames,
             # the counter sees single ops, which a compiled network does not call
             peak="compiled" not in form or run.device.type == "cuda",
             warm=True,
+            others={other: functions[other] for other in baselines_of(group, form)},
             network=network,
             call=call,
             dtype=dtype,

@@ -3,10 +3,11 @@
 README.md says how to run the benchmarks.
 """
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from benchmarks.ops import Op, agree, evaluate, prepare
 from benchmarks.records import Record, Results
 from benchmarks.report import write_report
 from benchmarks.roofline import Limits, Work
+from benchmarks.targets import baselines_of
+from unianimate.models.devices import keep_freed_memory
 from unianimate.profiling import peak_bytes, synchronise
 from unianimate.profiling.timing import Timing, rounds_within
 
@@ -27,8 +30,9 @@ Measure = Callable[..., float]
 
 # what answers more than single ops do
 _ORDER = ("bench_unet3d", "bench_longest_clip", "bench_pipeline", "bench_blocks")
-# seconds to spend on one figure
+# seconds to spend on one figure, and on one that is timed in turn with others
 _BUDGET = {"smoke": 0.0, "cpu": 0.4, "gpu": 0.05}
+_IN_TURN_BUDGET = {"smoke": 0.0, "cpu": 4.0, "gpu": 0.2}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -100,11 +104,14 @@ class Run:
         self.smoke: bool = config.option.smoke
         self.scale = "smoke" if self.smoke else {"cpu": "cpu", "cuda": "gpu"}[self.device.type]
         self.budget = _BUDGET[self.scale]
+        self.in_turn_budget = _IN_TURN_BUDGET[self.scale]
         self.fewest = 1 if self.smoke else 3
         self.records: list[Record] = []
         self._results: Path | None = config.option.results
         self._deadline: float | None = config.option.deadline
         self._start = time.perf_counter()
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     @cached_property
     def limits(self) -> Limits:
@@ -167,8 +174,10 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
 
     ``group`` gathers what is compared, ``form`` says who did it. ``fn`` is called once to warm it
     up (``warm=True``: it was), then as often as the budget allows, at least three times, and waits
-    for the GPU. ``work`` adds the limit of the machine, ``peak`` the memory. Other keywords are
-    stored beside the figures. One call a test; returns the median in seconds.
+    for the GPU. ``work`` adds the limit of the machine, ``peak`` the memory. What is in ``others``
+    is called before every call of ``fn`` and gives ratios, which a change of the machine's speed
+    between two figures does not touch. Other keywords are stored beside the figures. One call a
+    test; returns the median in seconds.
     """
 
     def once(fn: Callable[[], object]) -> float:
@@ -187,6 +196,7 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
         frames: int | None = None,
         peak: bool = False,
         warm: bool = False,
+        others: Mapping[str, Callable[[], object]] | None = None,
         **extra: Any,
     ) -> float:
         if not warm and not peak:
@@ -195,10 +205,24 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
         most = peak_bytes(fn, run.device) if peak else None
         # counting slows a call a little, which errs on the side of fewer rounds
         estimate = time.perf_counter() - start if peak else once(fn)
-        rounds = rounds_within(run.budget, estimate, fewest=run.fewest)
+        budget = run.budget
+        if others:
+            budget = run.in_turn_budget
+            estimate += sum(once(other) for other in others.values()) + estimate
+        rounds = rounds_within(budget, estimate, fewest=run.fewest)
+        before: list[dict[str, float]] = []
+
+        def in_turn() -> None:
+            if others:
+                before.append({form: once(other) for form, other in others.items()})
+                fn()  # what the others put out of the caches comes back
+
         benchmark.group = group
-        benchmark.pedantic(lambda: (fn(), synchronise(run.device)), rounds=rounds)
-        timing = Timing.of(list(benchmark.stats.stats.data))
+        benchmark.pedantic(
+            lambda: (fn(), synchronise(run.device)), setup=in_turn, iterations=1, rounds=rounds
+        )
+        seconds = list(benchmark.stats.stats.data)
+        timing = Timing.of(seconds)
         record = Record(
             section=section,
             group=group,
@@ -207,6 +231,12 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
             low=timing.low,
             high=timing.high,
             rounds=timing.rounds,
+            ratios={
+                form: statistics.median(
+                    turn[form] / own for turn, own in zip(before, seconds, strict=True)
+                )
+                for form in others or {}
+            },
             frames=frames,
             peak_bytes=most,
             extra={name: str(value) for name, value in extra.items()},
@@ -241,6 +271,10 @@ def measure_op(measure: Measure, run: Run) -> Callable[[Op, tuple[Any, ...]], No
             measure(
                 *("ops", group, form, lambda: evaluate(call, leaves, direction)),
                 work=op.work(shape, dtype.itemsize, direction == "both"),
+                others={
+                    name: partial(evaluate, op.forms[name], leaves, direction)
+                    for name in baselines_of(group, form)
+                },
                 frames=shape.frames,
                 warm=True,
                 op=op.name,

@@ -19,6 +19,7 @@ class Record:
         low: the lower quartile.
         high: the upper quartile.
         rounds: calls timed.
+        ratios: other form -> the median of its time over this one's, called in turn with it.
         frames: frames that the call worked on.
         peak_bytes: most bytes held at once besides weights and inputs.
         bytes: that have to be moved; with `flops` and `exps` the least work.
@@ -37,6 +38,7 @@ class Record:
     low: float | None = None
     high: float | None = None
     rounds: int = 0
+    ratios: dict[str, float] = field(default_factory=dict)
     frames: int | None = None
     peak_bytes: int | None = None
     bytes: float | None = None

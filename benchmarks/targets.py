@@ -26,6 +26,11 @@ class Target:
     of: str = "seconds"
 
     @property
+    def in_turn(self) -> bool:
+        """Whether both forms can be called in turn: they do the same work, and it is timed."""
+        return self.other_group is None and self.of == "seconds"
+
+    @property
     def what(self) -> str:
         """The ratio in words."""
         ours = self.ours if self.other_group is None else f"{self.other_group}, {self.ours}"
@@ -38,6 +43,8 @@ class Target:
         below = results.find(self.other_group or self.group, self.ours)
         if above is None or below is None:
             return None
+        if self.in_turn and self.costlier in below.ratios:
+            return below.ratios[self.costlier]
         figures = getattr(above, self.of), getattr(below, self.of)
         return None if None in figures else figures[0] / figures[1]
 
@@ -97,3 +104,12 @@ GPU = [
     # at most 60 % of the time
     _network("full size, guided step, F=32+1 96x64, bfloat16", 1 / 0.6),
 ]
+
+
+def baselines_of(group: str, form: str) -> list[str]:
+    """Return the forms of a group that a form is to be some times faster than."""
+    return [
+        target.costlier
+        for target in (*CPU, *GPU)
+        if target.in_turn and (target.group, target.ours) == (group, form)
+    ]

@@ -9,7 +9,7 @@ from benchmarks.compare import changes, describe_changes
 from benchmarks.publish import publish
 from benchmarks.records import Record, Results
 from benchmarks.report import crossings, summary, targets_of, write_report
-from benchmarks.targets import CPU
+from benchmarks.targets import CPU, baselines_of
 
 MACHINE = {
     "device": "ACME",
@@ -106,6 +106,21 @@ def test_targets_are_ratios_of_figures_that_were_taken():
     assert targets_of(taken) == [(target, 6.0)]
     assert targets_of(EXAMPLE) == []
     assert "forward: reference / native | 6.0x | 5.0x |" in summary(taken, "x")
+
+
+def test_a_ratio_of_calls_in_turn_goes_before_one_of_two_figures():
+    target = CPU[0]
+    native = replace(op("native", 2.0, target.group), ratios={"reference": 5.5})
+    taken = results(op("reference", 12.0, target.group), native)
+    assert targets_of(taken) == [(target, 5.5)]
+
+
+def test_forms_are_called_in_turn_where_their_times_are_compared():
+    selective_scan = CPU[0].group
+    assert baselines_of(selective_scan, "native") == ["reference", "materialising"]
+    assert baselines_of(selective_scan, "reference") == []
+    unet = next(target for target in CPU if target.of == "peak_bytes").group
+    assert baselines_of(unet, "unianimate") == ["official layout"]
 
 
 @pytest.mark.parametrize(

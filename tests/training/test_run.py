@@ -86,6 +86,12 @@ def test_swapped_mixers_change_nothing_at_first_and_are_trained_alone(
     assert {spec.kind for spec in trained.config.unet.mixers} == {kind}
 
 
+def test_attention_comes_back_for_mamba_with_heads_that_fit(tmp_path):
+    start_model(tiny(temporal="mamba")).save_pretrained(tmp_path / "mamba")
+    back = start_model(tiny(model=str(tmp_path / "mamba"), temporal="transformer"))
+    assert back.config == start_model(tiny()).config
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -15,18 +15,14 @@ from unianimate.models import (
 )
 from unianimate.training.config import TrainConfig
 
-_MIXERS = {
-    "transformer": TemporalTransformerSpec,
-    "mamba": MambaSpec,
-    "mamba2": Mamba2Spec,
-}
+_MAMBAS = {"mamba": MambaSpec, "mamba2": Mamba2Spec}
 
 
 def start_model(config: TrainConfig) -> UniAnimate:
     """Build or read the model that a run starts from, in float32 on the CPU.
 
     With ``config.temporal`` other than the model's, every temporal mixer is new and all other
-    weights are the model's; new Mamba mixers change nothing at first.
+    weights are the model's; new mixers change nothing at first.
 
     Raises:
         FileNotFoundError: there is no such preset or model.
@@ -51,5 +47,11 @@ def _with_mixers(config: UniAnimateConfig, kind: str | None) -> UniAnimateConfig
     mixers = {spec.kind for spec in config.unet.mixers if spec is not None}
     if kind is None or mixers == {kind}:
         return config
-    unet = dataclasses.replace(config.unet, temporal=_MIXERS[kind]())
+    # its heads are as wide as those over space, which fit the channels
+    mixer = (
+        TemporalTransformerSpec(head_dim=config.unet.head_dim)
+        if kind == "transformer"
+        else _MAMBAS[kind]()
+    )
+    unet = dataclasses.replace(config.unet, temporal=mixer)
     return dataclasses.replace(config, unet=unet)
