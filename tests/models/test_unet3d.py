@@ -329,7 +329,9 @@ def test_overfitting_one_clip(mixer):
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert min(losses) < 0.1 * losses[0], losses[::15]
+        if losses[-1] < 0.1 * losses[0]:
+            return
+    pytest.fail(f"150 steps of one clip left {losses[-1]:.3f} of {losses[0]:.3f}")
 
 
 HYBRID = (MIXERS["mamba2"], MIXERS["transformer"])

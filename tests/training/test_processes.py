@@ -9,6 +9,7 @@ import pytest
 from tiny_run import curve, environment, run, tiny, weights
 
 from unianimate.models import UniAnimate
+from unianimate.training.start import start_model
 
 WORK = """
 import sys
@@ -24,6 +25,39 @@ more = {
 }[kind]
 run(Path(folder), tiny(Path(cache), steps=2, gradient_checkpointing=True, **more))
 """
+
+
+TWO_NETWORKS = """
+import sys
+from pathlib import Path
+import torch
+from examples.separate_reference import train
+from tiny_run import tiny
+torch.set_num_threads(1)
+folder, cache, start = sys.argv[1:]
+config = tiny(Path(cache), steps=2, model=start)
+train(config, folder, dim=32, channels=(32, 32))
+"""
+
+
+def in_two_processes(work, *arguments):
+    """Run Python code in two processes that find each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # what torchrun sets; it would import torch once more
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", work, *map(str, arguments)],
+            env=environment(**rendezvous, RANK=rank, LOCAL_RANK=rank, ACCELERATE_USE_CPU="true"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=600)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
 
 
 @pytest.fixture(scope="module", params=["whole", "spread", "muon"])
@@ -50,22 +84,7 @@ def alone(tmp_path_factory, cache, optimizer):
 def shared(kind, tmp_path_factory, cache, alone):
     """The same run by two processes."""
     folder = tmp_path_factory.mktemp(kind)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # what torchrun sets; it would import torch once more
-    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORK, str(folder), str(cache), kind],
-            env=environment(**rendezvous, RANK=rank, LOCAL_RANK=rank, ACCELERATE_USE_CPU="true"),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    said = [process.communicate(timeout=600)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    in_two_processes(WORK, folder, cache, kind)
     return folder
 
 
@@ -89,6 +108,14 @@ def test_two_processes_train_as_one_and_one_goes_on(shared, alone, optimizer, ca
     assert all((ours[name] - x).abs().mean() < 5e-5 for name, x in theirs.items())
     sampled = [line["step"] for line in lines if "sample/psnr" in line]
     assert sampled == ([2] if "spread" in shared.name else [])
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_model_whose_parameters_are_not_all_used(tmp_path, cache):
+    start_model(tiny()).save_pretrained(tmp_path / "start")
+    in_two_processes(TWO_NETWORKS, tmp_path / "run", cache, tmp_path / "start")
+    assert [line["step"] for line in curve(tmp_path / "run")] == [1, 2]
+    assert (tmp_path / "run" / "model" / "config.json").is_file()
 
 
 @pytest.mark.slow

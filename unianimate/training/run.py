@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from unianimate.data.clips import ClipDataset, VideoSet
@@ -64,13 +64,15 @@ def run_training(
         OSError: something cannot be read or written.
     """
     _check(config)
+    # a model of another class may have parameters that nothing reaches
+    unused = DistributedDataParallelKwargs(find_unused_parameters=model is not None)
     model = start_model(config) if model is None else model
     joined = dist.is_initialized()
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         log_with="tensorboard",
         project_dir=folder,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE), unused],
     )
     run = RunFolder(folder, keep=config.keep)
     accelerator.init_trackers("tensorboard")
