@@ -16,7 +16,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m "slow and not exhaustive and not huge" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not huge" -n auto --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

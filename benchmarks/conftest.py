@@ -208,7 +208,7 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
         budget = run.budget
         if others:
             budget = run.in_turn_budget
-            estimate += sum(once(other) for other in others.values()) + estimate
+            estimate = 2 * estimate + sum(once(other) for other in others.values())
         rounds = rounds_within(budget, estimate, fewest=run.fewest)
         before: list[dict[str, float]] = []
 

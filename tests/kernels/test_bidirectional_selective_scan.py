@@ -88,9 +88,8 @@ def test_whatever_is_shared_gets_the_sum_of_both_gradients(geometric):
 )
 @settings(max_examples=20, deadline=None)
 def test_native_meets_the_gate_at_drawn_shapes(frames, own, dtype, **drawn):
-    # of hundreds of draws, plain torch is exact by luck in a few: a gate more of slack for those
-    # (frames=36, width=69, d_state=34, geometric: 1.75 gates in the gradient of A)
-    check(with_own(make_inputs(frames, **drawn), own), dtype, slack=2)
+    # of hundreds of draws, plain torch is exact by luck in a few: half a gate of slack for those
+    check(with_own(make_inputs(frames, **drawn), own), dtype, slack=1.5)
 
 
 def test_it_is_the_sum_of_two_scans_gated_once():

@@ -33,7 +33,8 @@ def test_triton_kernels_stay_in_registers(kernel, registers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arch", "activation"), aot.architectures_and_types())
+@pytest.mark.parametrize("activation", ["*fp32", "*fp16", "*bf16"])
+@pytest.mark.parametrize("arch", [80, 90, 100])
 @pytest.mark.parametrize(("kernel", "registers"), CASES)
 def test_triton_kernels_stay_in_registers_everywhere(kernel, registers, arch, activation):
     check(arch, kernel, registers, activation)

@@ -50,7 +50,8 @@ def test_triton_kernels_stay_in_registers(kernel, carries, frames, registers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arch", "activation"), aot.architectures_and_types())
+@pytest.mark.parametrize("activation", ["*fp32", "*fp16", "*bf16"])
+@pytest.mark.parametrize("arch", [80, 90, 100])
 @pytest.mark.parametrize(("kernel", "carries", "frames", "registers"), CASES)
 def test_triton_kernels_stay_in_registers_everywhere(
     kernel, carries, frames, registers, arch, activation

@@ -40,13 +40,12 @@ def test_a_clip_in_one_tile_compiles_without_spills(kernel, arch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arch", aot.ARCHITECTURES)
 @pytest.mark.parametrize("frames", [5, 97])
 @pytest.mark.parametrize(
-    ("arch", "rows"),
-    aot.architectures_and_types(
-        [(torch.bfloat16, 64), (torch.float16, 40), (torch.float32, 64), (torch.float32, 8)]
-    ),
+    ("dtype", "dim"),
+    [(torch.bfloat16, 64), (torch.float16, 40), (torch.float32, 64), (torch.float32, 8)],
 )
 @pytest.mark.parametrize("kernel", KERNELS, ids=NAMES)
-def test_every_kernel_compiles_without_spills(kernel, rows, frames, arch):
-    gate(kernel, arch, rows[0], frames, rows[1])
+def test_every_kernel_compiles_without_spills(kernel, dtype, dim, frames, arch):
+    gate(kernel, arch, dtype, frames, dim)

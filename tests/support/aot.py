@@ -9,31 +9,16 @@ Not for the interpreter: the kernels must be decorated without ``TRITON_INTERPRE
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import triton
 from cuda_aot import Kernel, cuobjdump, read_sass
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 ARCHITECTURES = (80, 90, 100)
-
-
-def architectures_and_types(types: Sequence[Any] = ("*bf16", "*fp16", "*fp32")) -> list[Any]:
-    """Return pairs to compile for: all types on sm_90, all architectures with the first type.
-
-    The other pairs are marked exhaustive: compiling all of them takes longer than all of CI may.
-    """
-    return [
-        pytest.param(
-            arch, kind, marks=() if arch == 90 or kind == types[0] else pytest.mark.exhaustive
-        )
-        for arch in ARCHITECTURES
-        for kind in types
-    ]
 
 
 def compile_kernel(

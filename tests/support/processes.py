@@ -22,7 +22,7 @@ def _command(folder: Path, arguments: tuple[str, ...], max_file_size: int | None
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_size, max_file_size))
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-    # what runs in the background of a shell ignores it, and so do its children
+    # a shell lets its background ignore SIGINT, and children inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["unianimate", *arguments]
     import torch
