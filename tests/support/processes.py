@@ -1,16 +1,20 @@
-"""Run the command line in real processes that start at once: the imports are done before."""
+"""Run commands and functions in real processes that start at once: the imports are done before."""
 
 import multiprocessing
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-# all that a command imports, most of it when it is used
+_CONTEXT = multiprocessing.get_context("forkserver")
+# all that a command or a training run imports, most of it when it is used
 _PRELOADED = [
     *("unianimate.cli.app", "unianimate.pipelines.animate", "unianimate.data", "av", "cv2"),
     *("diffusers.models.autoencoders.autoencoder_kl", "transformers.models.clip.modeling_clip"),
-    "rich.progress",
+    *("rich.progress", "unianimate.training.run", "accelerate", "torch.utils.tensorboard"),
 ]
 
 
@@ -25,22 +29,49 @@ def _command(folder: Path, arguments: tuple[str, ...], max_file_size: int | None
     # a shell lets its background ignore SIGINT, and children inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["unianimate", *arguments]
-    import torch
-
     from unianimate.cli.app import main
 
-    torch.set_num_threads(1)
     main()
+
+
+def _of_one_thread(
+    function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)
+    import torch
+
+    torch.set_num_threads(1)
+    function(*arguments)
+
+
+def begin(
+    function: Callable[..., Any], *arguments: Any, **environment: str
+) -> multiprocessing.Process:
+    """Start a function of a module that can be imported, with more in its environment."""
+    _CONTEXT.set_forkserver_preload(_PRELOADED)
+    process = _CONTEXT.Process(target=_of_one_thread, args=(function, arguments, environment))
+    process.start()
+    return process
+
+
+def in_two_processes(function: Callable[..., Any], *arguments: Any, **environment: str) -> None:
+    """Run a function in two processes that find each other, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # what torchrun sets
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    running = [
+        begin(function, *arguments, **environment, RANK=rank, LOCAL_RANK=rank)
+        for rank in ("0", "1")
+    ]
+    for process in running:
+        process.join(timeout=600)
+    assert [process.exitcode for process in running] == [0, 0]
 
 
 def start(
     folder: Path, *arguments: object, max_file_size: int | None = None
 ) -> multiprocessing.Process:
     """Start a command in a folder, which gets the files ``out`` and ``err``."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(
-        target=_command, args=(folder, tuple(map(str, arguments)), max_file_size)
-    )
-    process.start()
-    return process
+    return begin(_command, folder, tuple(map(str, arguments)), max_file_size)

@@ -1,6 +1,8 @@
 """Training runs of the `test` preset on a few small puppets: seconds on one core."""
 
+import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,13 @@ def run(folder: Path, config: TrainConfig) -> list[dict[str, float]]:
     return curve(folder)
 
 
+def two_networks(config: TrainConfig, folder: Path) -> None:
+    """Train a network beside a separate one for the reference."""
+    from examples.separate_reference import train as train_both
+
+    train_both(config, folder, dim=32, channels=(32, 32))
+
+
 class Noise:
     """A `VideoSet` of pictures of 2 x 2 pixels."""
 
@@ -99,3 +108,37 @@ def quick(folder: Path, config: TrainConfig, task: nn.Module | None = None, **op
     task = Brightness() if task is None else task
     average = train(task, clips, config, RunFolder(folder), Accelerator(), **options)
     return curve(folder), average
+
+
+def killed_run(where: str, count: int, folder: Path, cache: Path) -> None:
+    """Train until the count-th call of a function that matters for what is on disk, then die."""
+    calls = 0
+
+    def deadly(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == count:
+                if where == "write":
+                    args[0].write(args[1][: len(args[1]) // 2])
+                    args[0].flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    if where == "fsync":
+        os.fsync = deadly(os.fsync)
+    elif where == "rename":
+        Path.rename = deadly(Path.rename)  # type: ignore[method-assign]
+    elif where == "step":
+        torch.optim.AdamW.step = deadly(torch.optim.AdamW.step)  # type: ignore[method-assign]
+    else:
+        write = deadly(lambda file, text: file.write(text))
+
+        def log(self: RunFolder, record: dict[str, float]) -> None:
+            with (self.folder / "log.jsonl").open("a") as file:
+                write(file, json.dumps(record) + "\n")
+
+        RunFolder.log = log  # type: ignore[method-assign]
+    run(folder, tiny(cache))

@@ -1,53 +1,13 @@
 """The loop: the same losses, however a run is interrupted, split or spread."""
 
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
-from tiny_run import Brightness, curve, environment, quick, run, tiny, weights
+from processes import begin
+from tiny_run import Brightness, curve, killed_run, quick, run, tiny, weights
 
 from unianimate.training.run_folder import RunFolder
-
-# a process that kills itself at the n-th call of a function that matters for what is on disk
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tiny_run import run, tiny
-import torch
-torch.set_num_threads(1)
-where, count, folder, cache = sys.argv[1:]
-calls = 0
-
-def deadly(function):
-    def call(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls == int(count):
-            if where == "write":
-                args[0].write(args[1][: len(args[1]) // 2]); args[0].flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **kwargs)
-    return call
-
-if where == "fsync":
-    os.fsync = deadly(os.fsync)
-elif where == "rename":
-    Path.rename = deadly(Path.rename)
-elif where == "step":
-    torch.optim.AdamW.step = deadly(torch.optim.AdamW.step)
-else:
-    from unianimate.training import run_folder
-    class HalfLine(run_folder.RunFolder):
-        def log(self, record):
-            with (self.folder / "log.jsonl").open("a") as file:
-                write(file, run_folder.json.dumps(record) + "\\n")
-    write = deadly(lambda file, text: file.write(text))
-    import unianimate.training.run
-    unianimate.training.run.RunFolder = HalfLine
-run(Path(folder), tiny(Path(cache)))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +31,9 @@ def whole(tmp_path_factory, cache):
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, cache, whole, where, count):
-    command = [sys.executable, "-c", KILLED, where, str(count), str(tmp_path), str(cache)]
-    killed = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    process = begin(killed_run, where, count, tmp_path, cache)
+    process.join(timeout=300)
+    assert process.exitcode == -signal.SIGKILL
     assert run(tmp_path, tiny(cache)) == curve(whole)
     ours, theirs = weights(tmp_path), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -1,66 +1,25 @@
 """Two processes train what one does with the same clips, however they share the work."""
 
 import shutil
-import socket
 import subprocess
 import sys
 
 import pytest
-from tiny_run import curve, environment, run, tiny, weights
+from processes import in_two_processes
+from tiny_run import curve, environment, run, tiny, two_networks, weights
 
 from unianimate.models import UniAnimate
 from unianimate.training.start import start_model
 
-WORK = """
-import sys
-from pathlib import Path
-import torch
-from tiny_run import run, tiny
-torch.set_num_threads(1)
-folder, cache, kind = sys.argv[1:]
-more = {
+# settings of a run for each way to share the work
+WAYS = {
     "whole": {},
     "spread": {"sharded": True, "sample_every": 2, "samples": 1},
     "muon": {"optimizer__kind": "muon"},
-}[kind]
-run(Path(folder), tiny(Path(cache), steps=2, gradient_checkpointing=True, **more))
-"""
+}
 
 
-TWO_NETWORKS = """
-import sys
-from pathlib import Path
-import torch
-from examples.separate_reference import train
-from tiny_run import tiny
-torch.set_num_threads(1)
-folder, cache, start = sys.argv[1:]
-config = tiny(Path(cache), steps=2, model=start)
-train(config, folder, dim=32, channels=(32, 32))
-"""
-
-
-def in_two_processes(work, *arguments):
-    """Run Python code in two processes that find each other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # what torchrun sets; it would import torch once more
-    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", work, *map(str, arguments)],
-            env=environment(**rendezvous, RANK=rank, LOCAL_RANK=rank, ACCELERATE_USE_CPU="true"),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    said = [process.communicate(timeout=600)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-
-
-@pytest.fixture(scope="module", params=["whole", "spread", "muon"])
+@pytest.fixture(scope="module", params=WAYS)
 def kind(request):
     """How two processes share the work: weights whole in each or spread, matrices shared out."""
     return request.param
@@ -84,7 +43,8 @@ def alone(tmp_path_factory, cache, optimizer):
 def shared(kind, tmp_path_factory, cache, alone):
     """The same run by two processes."""
     folder = tmp_path_factory.mktemp(kind)
-    in_two_processes(WORK, folder, cache, kind)
+    config = tiny(cache, steps=2, gradient_checkpointing=True, **WAYS[kind])
+    in_two_processes(run, folder, config, ACCELERATE_USE_CPU="true")
     return folder
 
 
@@ -113,7 +73,8 @@ def test_two_processes_train_as_one_and_one_goes_on(shared, alone, optimizer, ca
 @pytest.mark.slow
 def test_two_processes_train_a_model_whose_parameters_are_not_all_used(tmp_path, cache):
     start_model(tiny()).save_pretrained(tmp_path / "start")
-    in_two_processes(TWO_NETWORKS, tmp_path / "run", cache, tmp_path / "start")
+    config = tiny(cache, steps=2, model=tmp_path / "start")
+    in_two_processes(two_networks, config, tmp_path / "run", ACCELERATE_USE_CPU="true")
     assert [line["step"] for line in curve(tmp_path / "run")] == [1, 2]
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
