@@ -56,7 +56,7 @@ def _load_states(ptr, start, stride, d, mask, N: tl.constexpr):
         if ptr is None:
             states = states + (tl.zeros(d.shape, tl.float32),)
         else:
-            states = states + (tl.load(ptr + start + n * stride + d, mask=mask, other=0.0),)
+            states = states + (tl.load(ptr + start + d + n * stride, mask=mask, other=0.0),)
     return states
 
 
@@ -64,7 +64,7 @@ def _load_states(ptr, start, stride, d, mask, N: tl.constexpr):
 def _store_states(ptr, start, stride, d, mask, states, N: tl.constexpr):
     """Write N vectors at ``ptr + start + n * stride + d``."""
     for n in tl.static_range(N):
-        tl.store(ptr + start + n * stride + d, states[n], mask=mask)
+        tl.store(ptr + start + d + n * stride, states[n], mask=mask)
 
 
 @triton.jit
