@@ -15,7 +15,7 @@ def head_dim(shape):
 
 
 def inputs(shape, dtype, device):
-    # three views of one projection, as in the network
+    # three views of one projection, as in `TemporalAdapter`
     heads, size = shape.channels // head_dim(shape), (shape.batch, shape.frames, shape.space)
     qkv = torch.randn(*size, 3, heads, head_dim(shape), device=device, dtype=dtype)
     return list(qkv.unbind(3))

@@ -98,7 +98,7 @@ def native_off(entry: str) -> dict[str, str]:
     if cuda_off is not None:
         off["cuda"] = cuda_off
     elif not has(entry, "cuda"):
-        off["cuda"] = "this op has no CUDA C++ form; its GPU backend is triton"
+        off["cuda"] = "this op has no CUDA C++ form: another backend serves GPUs"
     return off
 
 
