@@ -77,3 +77,33 @@ def test_a_full_folder_is_refused_before_anything_is_read(folders, command):
     status, _, err = command(folders / "none", folders / "real", "-o", folders / "poses")
     assert status == 2
     assert "name another folder" in err
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_read(
+    folders, command, monkeypatch
+):
+    (folders / "file").write_text("no folder")
+    arguments = (folders / "none", folders / "real", "-o")
+    status, _, err = command(*arguments, folders / "file" / "new" / "report")
+    assert status == 2
+    assert f"{folders / 'file'} is not a folder; name another place" in err
+    # asked by name: the superuser may write everywhere
+    monkeypatch.setattr("os.access", lambda path, mode: path != folders)
+    status, _, err = command(*arguments, folders / "new" / "report")
+    assert status == 2
+    assert f"nothing may be written to {folders}; name another place" in err
+    assert not (folders / "new").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_figures_are_printed_before_the_report_is_written(folders, command, monkeypatch, options):
+    def write_report(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("unianimate.metrics.report.write_report", write_report)
+    status, out, err = command(
+        folders / "made", folders / "real", "-o", folders / "report", *options
+    )
+    assert (status, err) == (2, "unianimate: no space left\n")
+    assert "psnr" in out.lower()
+    assert "index.html" not in out

@@ -8,6 +8,7 @@ import pytest
 
 from unianimate.data import Puppet
 from unianimate.metrics import (
+    evaluate_videos,
     identity_color_error,
     keypoint_error,
     keypoints_missed,
@@ -110,6 +111,22 @@ def test_key_points_found_against_those_wanted():
     nothing = replace(found, visible=np.zeros((1, 20)))
     assert np.isnan(keypoint_error(nothing, wanted)[0])
     assert keypoints_missed(nothing, wanted)[0] == 1
+
+
+def test_frames_without_a_person_miss_no_key_points():
+    """They count in no mean: half of the points are missed in the one frame that has some."""
+    wanted = one_joint(0.5, 0.25, frames=2)
+    wanted.bodies[:, 1] = 0.4
+    wanted.visible[:, 1] = True
+    wanted.visible[1] = False
+    found = one_joint(0.5, 0.25, frames=2)
+    np.testing.assert_array_equal(keypoints_missed(found, wanted), [0.5, np.nan])
+    still = np.zeros((2, 32, 32, 3), np.uint8)
+    done = evaluate_videos([still], [still], poses=[wanted], found=[found])
+    assert (done["keypoints_missed"].mean, done["keypoints_missed"].count) == (0.5, 1)
+    empty = replace(wanted, visible=np.zeros((2, 20), dtype=bool))
+    done = evaluate_videos([still], [still], poses=[empty], found=[found])
+    assert "or show no joint" in done.missing["keypoints_missed"]
 
 
 @pytest.mark.parametrize("metric", [pose_error, identity_color_error])

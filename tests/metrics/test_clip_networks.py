@@ -90,6 +90,18 @@ def test_an_evaluation_pools_the_clips_of_all_videos(tmp_path):
     assert done.missing["fid_vid"] == "a 3-D ResNet-50 was not given (--fid-vid-network)"
 
 
+def test_a_video_shorter_than_a_clip_costs_the_distance_and_no_other_figure(tmp_path):
+    videos = [np.full((frames, 32, 32, 3), 50, np.uint8) for frames in (20, 12, 16, 3)]
+    networks = Networks(
+        fvd=network(tmp_path, Corners(), "fvd"), fid_vid=network(tmp_path, Corners(), "fid_vid")
+    )
+    done = evaluate_videos(videos, videos, networks=networks, names=list("abcd"))
+    for name in ("fvd", "fid_vid"):
+        assert name not in done.measures
+        assert done.missing[name].startswith("video b has 12 frames and a clip 16; leave it out")
+    assert done["psnr"].count == 51
+
+
 def test_what_is_no_network_or_no_clip_is_refused(tmp_path):
     (tmp_path / "broken.pt").write_bytes(b"weights")
     with pytest.raises(ValueError, match=r"broken\.pt: not a TorchScript network"):

@@ -1,9 +1,20 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from unianimate.metrics import l1_disco, mae, moving_pixels, psnr, psnr_disco_legacy
+from unianimate.metrics import (
+    l1_disco,
+    mae,
+    moving_pixels,
+    psnr,
+    psnr_disco_legacy,
+    ssim,
+    ssim_disco,
+    warping_error,
+)
 
 
 def noise(*shape, seed=0):
@@ -81,6 +92,49 @@ def test_psnr_over_moving_and_static_pixels():
     static = psnr(made, real, mask=~moving)
     np.testing.assert_allclose(static, 10 * np.log10(255**2 / (40**2 / 15)))
     assert np.isnan(psnr(made, real, mask=np.zeros((4, 4), dtype=bool))).all()
+
+
+def psnr_moving(made, real):
+    return psnr(made, real, mask=moving_pixels(real))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    "metric", [mae, psnr, psnr_moving, psnr_disco_legacy, ssim, ssim_disco, warping_error]
+)
+def test_more_frames_take_no_more_memory(metric, dtype):
+    def peak(frames):
+        made, real = noise(frames, 32, 40, 3), noise(frames, 32, 40, 3, seed=1)
+        if dtype != np.uint8:
+            made, real = (video / dtype(255) for video in (made, real))
+        tracemalloc.start()
+        metric(made, real)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(2)  # what is imported, or cached, on the first call
+    # 56 frames of bytes take 215 KB, and their values 0.4
+    assert peak(64) - peak(8) < 20_000
+
+
+@pytest.mark.parametrize("frames", [2, 7])
+def test_values_frame_by_frame_are_those_of_all_frames_at_once(frames):
+    random = np.random.default_rng(0)
+    made, real = random.random((2, frames, 33, 41, 3))
+    mask = random.random((33, 41)) < 0.4
+    differences = made * 255 - real * 255
+    np.testing.assert_array_equal(mae(made, real), np.abs(differences).mean(axis=(1, 2, 3)))
+    squares = np.square(differences).mean(axis=3)
+    for errors, got in (
+        (squares.mean(axis=(1, 2)), psnr(made, real)),
+        (squares[:, mask].mean(axis=1), psnr(made, real, mask=mask)),
+    ):
+        np.testing.assert_array_equal(got, 10 * np.log10(255.0**2 / errors))
+    spread = np.ptp(real * 255, axis=0).max(axis=2)
+    for threshold in (100, 200):
+        moving = moving_pixels(real, threshold=threshold)
+        np.testing.assert_array_equal(moving, spread > threshold)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,23 @@ def test_what_does_not_match_is_named(tmp_path, clip):
         match_videos(tmp_path / "empty", tmp_path / "real")
 
 
+@pytest.mark.parametrize("names", [("a.mp4", "b.mp4"), ("a", "b")])
+def test_a_picture_beside_videos_is_left_out(tmp_path, clip, names):
+    for name in names:
+        write(tmp_path / name, clip)
+    Image.new("RGB", (8, 8)).save(tmp_path / "contact_sheet.png")
+    found, videos, _ = match_videos(tmp_path, tmp_path)
+    assert found == ("a", "b")
+    assert videos[1].shape == clip.shape
+
+
+def test_pictures_with_their_poses_and_hidden_folders_below_are_one_video(tmp_path, clip):
+    for name in ("frames", "frames/poses_pose", "frames/.thumbnails"):
+        write(tmp_path / name, clip)
+    names, videos, _ = match_videos(tmp_path / "frames", tmp_path / "frames")
+    assert (names, videos[0].shape) == (("frames",), clip.shape)
+
+
 def test_pictures_of_different_sizes_are_no_video(tmp_path):
     for index, size in enumerate([(8, 8), (8, 9)]):
         Image.new("RGB", size).save(tmp_path / f"{index}.png")

@@ -75,16 +75,17 @@ def evaluate(
         seed=seed,
     )
     rows = PUBLISHED[rules.name] if published else ()
-    if output is not None:
-        write_report(output, done, made, real, rows)
     if json:
         typer.echo(json_module.dumps(to_json(done, rows), allow_nan=False))
-        return
-    typer.echo(to_text(done, rows))
-    if rules.notes:
-        typer.echo(f"\n{rules.notes}")
+    else:
+        typer.echo(to_text(done, rows))
+        if rules.notes:
+            typer.echo(f"\n{rules.notes}")
     if output is not None:
-        typer.echo(f"\n{output / 'index.html'}")
+        # last: a full disk must not lose the figures
+        write_report(output, done, made, real, rows)
+        if not json:
+            typer.echo(f"\n{output / 'index.html'}")
 
 
 def _networks(

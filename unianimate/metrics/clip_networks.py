@@ -10,14 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ._frames import to_bytes
+from ._frames import Frames, expect_video, to_bytes
 from .frechet import frechet_distance
 
 Kind = Literal["fvd", "fid_vid"]
-
-# what the common_metrics_on_video_quality project publishes for `zeros_against_ones` with
-# i3d_torchscript.pt; it varies by about 1 with the version of torch
-ZEROS_AGAINST_ONES = 151.26
 
 _BATCH = 4
 
@@ -92,9 +88,10 @@ class ClipNetwork:
         Raises:
             ValueError: a video shorter than a clip, or a network that cannot take its clips.
         """
-        pictures = self._pictures(to_bytes(video))
-        if len(pictures) < frames:
-            raise ValueError(f"{self.kind}: a clip has {frames} frames, got {len(pictures)}")
+        checked = expect_video(video)
+        if len(checked) < frames:
+            raise ValueError(f"{self.kind}: a clip has {frames} frames, got {len(checked)}")
+        pictures = self._pictures(checked)
         starts = range(0, len(pictures) - frames + 1, stride)
         clips = [pictures[start : start + frames] for start in starts]
         batches = [
@@ -103,18 +100,19 @@ class ClipNetwork:
         ]
         return torch.cat(batches).double().cpu().numpy()
 
-    def _pictures(self, video: NDArray[np.uint8]) -> Tensor:
+    def _pictures(self, video: Frames) -> Tensor:
         """Return the frames as the network wants them (F, 3, S, S)."""
         wanted = _INPUTS[self.kind]
-        levels = torch.from_numpy(video).permute(0, 3, 1, 2)
         size = (wanted.size, wanted.size)
         mean = torch.tensor(wanted.mean).view(1, 3, 1, 1)
+
+        def picture(frame: Frames) -> Tensor:
+            levels = torch.from_numpy(to_bytes(frame)).permute(2, 0, 1)[None].float()
+            resized = F.interpolate(levels, size, mode="bicubic", antialias=True)
+            return (resized - mean) / wanted.scale
+
         # one by one, so that only the small pictures are held as floats
-        resized = [
-            F.interpolate(frame[None].float(), size, mode="bicubic", antialias=True)
-            for frame in levels
-        ]
-        return (torch.cat(resized) - mean) / wanted.scale
+        return torch.cat([picture(frame) for frame in video])
 
     def _run(self, clips: Tensor) -> Tensor:
         try:
@@ -137,8 +135,8 @@ def zeros_against_ones(network: ClipNetwork) -> float:
 
     The common check of FVD codes: 8 videos of zeros and 8 of ones, [8, 30, 3, 64, 64], whole
     videos as clips. StyleGAN-V's ``i3d_torchscript.pt`` gives 151.26 (the TensorFlow original
-    151.39). Equal videos have no covariance, so that one of each is enough and the distance is
-    the squared distance of two feature vectors.
+    151.39), and about 1 more or less by the version of torch. Equal videos have no covariance, so
+    that one of each is enough and the distance is the squared distance of two feature vectors.
     """
     black = np.zeros((30, 64, 64, 3), dtype=np.uint8)
     black_features, white_features = (

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unianimate.pose import PoseSequence
 
-from ._frames import Array, Bytes, resize_frames, to_bytes
+from ._frames import Array, Bytes, resize_frames, video_to_bytes
 from .bootstrap import Interval, bootstrap_interval, bootstrap_mean
 from .catalogue import METRICS
 from .clip_networks import ClipNetwork, zeros_against_ones
@@ -40,7 +40,8 @@ _WHY_MISSING = {
     "pose_error": "poses of the true videos were not given (--poses), or show no joint",
     "identity_color_error": "poses of the true videos were not given (--poses), or show no joint",
     "keypoint_error": "poses of both videos were not given (--found-poses, --poses), or share none",
-    "keypoints_missed": "poses of both videos were not given (--found-poses, --poses)",
+    "keypoints_missed": "poses of both videos were not given (--found-poses, --poses), or show no "
+    "joint",
 }
 
 
@@ -207,6 +208,7 @@ def evaluate_videos(
         for name, network in (("fid_vid", networks.fid_vid), ("fvd", networks.fvd))
         if network is not None
     }
+    reasons = dict(_WHY_MISSING)
     shapes = []
     for index, name in enumerate(names):
         made, real = _pair(generated[index], truth[index], protocol, name)
@@ -214,6 +216,11 @@ def evaluate_videos(
         seen = found[index] if found is not None else None
         for metric, values in _frame_values(made, real, pose, seen, networks.lpips):
             tallies[metric].add(values)
+        if len(real) < protocol.clip_frames:
+            # a distance of the other videos would be another figure
+            short = f"video {name} has {len(real)} frames and a clip {protocol.clip_frames}"
+            reasons |= dict.fromkeys(clips, f"{short}; leave it out, or give a longer one")
+            clips.clear()
         for features in clips.values():
             features.add(made, real)
         shapes.append(real.shape)
@@ -226,7 +233,7 @@ def evaluate_videos(
         figures["fvd_zeros_against_ones"] = Measure(zeros_against_ones(networks.fvd), None, 2)
     return Evaluation(
         measures={name: figure for name, figure in figures.items() if figure is not None},
-        missing={name: _WHY_MISSING[name] for name in METRICS if figures[name] is None},
+        missing={name: reasons[name] for name in METRICS if figures[name] is None},
         videos=tuple(names),
         num_frames=tuple(shape[0] for shape in shapes),
         width=tuple(shape[2] for shape in shapes),
@@ -272,7 +279,8 @@ def _pair(
     generated: ArrayLike, truth: ArrayLike, protocol: Protocol, name: str
 ) -> tuple[Bytes, Bytes]:
     """Return one pair of videos as uint8, in the protocol's size or that of the true one."""
-    made, real = to_bytes(generated, f"{name}: generated"), to_bytes(truth, f"{name}: truth")
+    made = video_to_bytes(generated, f"{name}: generated")
+    real = video_to_bytes(truth, f"{name}: truth")
     if len(made) != len(real):
         raise ValueError(
             f"{name}: {len(made)} generated and {len(real)} true frames; compare as many"

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from unianimate.pose import PoseSequence
 from unianimate.pose import sequence as at
 
-from ._frames import Array, Bytes, bytes_of_pair
+from ._frames import Array, Frames, expect_pair, to_bytes
 from ._joints import Flags, Pixels, expect_poses, pixels_inside, visible_points
 
 # of the frame's height
@@ -47,15 +47,15 @@ def identity_color_error(generated: ArrayLike, truth: ArrayLike, poses: PoseSequ
     Raises:
         ValueError: shapes that differ, or another number of poses than of frames.
     """
-    a, b = bytes_of_pair(generated, truth)
-    expect_poses(len(poses), len(a), "identity_color_error")
-    height, width = a.shape[1:3]
+    pair = expect_pair(generated, truth)
+    count, height, width = pair[0].shape[:3]
+    expect_poses(len(poses), count, "identity_color_error")
     places = pixels_inside(*_with_middles(poses), height, width)
     radius = max(1, round(height * _RADIUS))
-    errors = np.full(len(a), np.nan)
+    errors = np.full(count, np.nan)
     for frame, pixels in enumerate(places):
         if len(pixels):
-            made, real = (_colours(video[frame], pixels, radius) for video in (a, b))
+            made, real = (_colours(video[frame], pixels, radius) for video in pair)
             errors[frame] = np.linalg.norm(made - real, axis=1).mean()
     return errors
 
@@ -71,12 +71,13 @@ def _with_middles(poses: PoseSequence) -> tuple[Array, Flags]:
     )
 
 
-def _colours(frame: Bytes, pixels: Pixels, radius: int) -> Array:
+def _colours(frame: Frames, pixels: Pixels, radius: int) -> Array:
     """Return the mean colours (n, 3) about pixels, in CIELAB."""
     import cv2
 
     size = 2 * radius + 1
-    means = cv2.blur(frame.astype(np.float32) / 255, (size, size), borderType=cv2.BORDER_REPLICATE)
+    levels = to_bytes(frame).astype(np.float32)
+    means = cv2.blur(levels / 255, (size, size), borderType=cv2.BORDER_REPLICATE)
     x, y = pixels.T
     colours: Array = cv2.cvtColor(means[y, x][None], cv2.COLOR_RGB2LAB)[0].astype(np.float64)
     return colours

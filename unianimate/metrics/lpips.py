@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ._frames import Array, levels_of_pair
+from ._frames import Array, Frames, expect_pair, to_levels
 
 # of VGG16: channels of its convolutions, "pool" between the blocks
 _LAYERS = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *(512,) * 3, "pool", *(512,) * 3)
@@ -119,16 +119,17 @@ def lpips_disco(generated: ArrayLike, truth: ArrayLike, network: LPIPSNetwork) -
 def _distances(
     generated: ArrayLike, truth: ArrayLike, network: LPIPSNetwork, scale: float, offset: float
 ) -> Array:
-    pair = levels_of_pair(generated, truth)
-    if min(pair[0].shape[1:3]) < 16:
-        raise ValueError(f"lpips: frames must be at least 16 x 16 pixels, got {pair[0].shape}")
+    made, real = expect_pair(generated, truth)
+    if min(real.shape[1:3]) < 16:
+        raise ValueError(f"lpips: frames must be at least 16 x 16 pixels, got {real.shape}")
     device = network.get_buffer("shift").device
 
-    def picture(frame: Array) -> Tensor:
-        return torch.from_numpy(frame * scale + offset).float().permute(2, 0, 1)[None].to(device)
+    def picture(frame: Frames) -> Tensor:
+        levels = torch.from_numpy(to_levels(frame) * scale + offset)
+        return levels.float().permute(2, 0, 1)[None].to(device)
 
     # one frame at a time: VGG's first activations take 64 floats a pixel
-    distances = [network(picture(one), picture(other)) for one, other in zip(*pair)]
+    distances = [network(picture(a), picture(b)) for a, b in zip(made, real)]
     return np.array([float(distance) for distance in distances])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ._frames import Bytes, resize_frames, to_bytes
+from ._frames import Bytes, resize_frames, video_to_bytes
 from .catalogue import METRICS
 from .evaluate import Evaluation
 
@@ -96,7 +96,7 @@ def _figure(
     truth: ArrayLike,
     size: tuple[int, int],
 ) -> str:
-    made, real = (resize_frames(to_bytes(video), *size) for video in (generated, truth))
+    made, real = (resize_frames(video_to_bytes(video), *size) for video in (generated, truth))
     figures = [
         f"{METRICS[name].label} {value:.{METRICS[name].digits}f} {METRICS[name].unit}".strip()
         for name in _CAPTIONS

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._frames import Array, bytes_of_pair, levels_of_pair, to_levels
+from ._frames import Array, Frames, expect_pair, expect_video, to_bytes, to_levels
 
 # DisCo's value for equal pictures, in dB
 PSNR_CAP = 100.0
@@ -16,8 +16,8 @@ def mae(generated: ArrayLike, truth: ArrayLike) -> Array:
         generated: (F, H, W, 3), uint8 or float in [0, 1].
         truth: likewise, of the same shape.
     """
-    a, b = levels_of_pair(generated, truth)
-    return np.asarray(np.abs(a - b).mean(axis=(1, 2, 3)))
+    made, real = expect_pair(generated, truth)
+    return np.array([np.abs(to_levels(a) - to_levels(b)).mean() for a, b in zip(made, real)])
 
 
 def l1_disco(generated: ArrayLike, truth: ArrayLike) -> Array:
@@ -48,17 +48,18 @@ def psnr(generated: ArrayLike, truth: ArrayLike, *, mask: NDArray[np.bool_] | No
     Raises:
         ValueError: shapes that differ, another dtype or range.
     """
-    a, b = levels_of_pair(generated, truth)
-    squares = np.square(a - b).mean(axis=3)
+    made, real = expect_pair(generated, truth)
     if mask is None:
-        return _decibels(squares.mean(axis=(1, 2)))
-    if mask.shape != squares.shape[1:] or mask.dtype != np.bool_:
-        raise ValueError(
-            f"psnr: mask must be bool {squares.shape[1:]}, got {mask.dtype} {mask.shape}"
-        )
-    if not mask.any():
-        return np.full(len(squares), np.nan)
-    return _decibels(squares[:, mask].mean(axis=1))
+        return _decibels(np.array([_squares(a, b).mean() for a, b in zip(made, real)]))
+    size = real.shape[1:3]
+    if mask.shape != size or mask.dtype != np.bool_:
+        raise ValueError(f"psnr: mask must be bool {size}, got {mask.dtype} {mask.shape}")
+    count = np.count_nonzero(mask)
+    if not count:
+        return np.full(len(real), np.nan)
+    # one by one: the order of a sum over all frames at once, and so its last bit
+    sums = [_squares(a, b)[mask].cumsum()[-1] for a, b in zip(made, real)]
+    return _decibels(np.array(sums) / count)
 
 
 def psnr_disco_legacy(generated: ArrayLike, truth: ArrayLike) -> Array:
@@ -68,8 +69,9 @@ def psnr_disco_legacy(generated: ArrayLike, truth: ArrayLike) -> Array:
     27.90 dB in expectation (the mean of d^2 mod 256 is 105.5), and values of 28 to 31 dB say
     little. Use `psnr` for everything else.
     """
-    a, b = bytes_of_pair(generated, truth)
-    return _decibels(np.square(a - b).mean(axis=(1, 2, 3)))
+    made, real = expect_pair(generated, truth)
+    errors = [np.square(to_bytes(a) - to_bytes(b)).mean() for a, b in zip(made, real)]
+    return _decibels(np.array(errors))
 
 
 def moving_pixels(truth: ArrayLike, *, threshold: float = 16.0) -> NDArray[np.bool_]:
@@ -78,8 +80,15 @@ def moving_pixels(truth: ArrayLike, *, threshold: float = 16.0) -> NDArray[np.bo
     A pixel moves if one of its channels varies by more than ``threshold`` grey levels between
     any two frames. A copy of one frame is right everywhere else.
     """
-    frames = to_levels(truth, "truth")
-    return np.asarray((frames.max(axis=0) - frames.min(axis=0)).max(axis=2) > threshold)
+    frames = expect_video(truth, "truth")
+    # levels keep the order of values, so that only the extremes need to be converted
+    spread = to_levels(frames.max(axis=0)) - to_levels(frames.min(axis=0))
+    return np.asarray(spread.max(axis=2) > threshold)
+
+
+def _squares(made: Frames, real: Frames) -> Array:
+    """Return the squared differences (H, W) of two frames, mean over channels."""
+    return np.asarray(np.square(to_levels(made) - to_levels(real)).mean(axis=2))
 
 
 def _decibels(mse: Array) -> Array:

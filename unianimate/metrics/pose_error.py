@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from unianimate.pose import PoseSequence
 
-from ._frames import Array, Bytes, bytes_of_pair
+from ._frames import Array, Bytes, expect_pair, to_bytes
 from ._joints import Pixels, expect_poses, pixels_inside, visible_points
 
 # of the frame's height
@@ -42,15 +42,15 @@ def pose_error(generated: ArrayLike, truth: ArrayLike, poses: PoseSequence) -> A
     Raises:
         ValueError: shapes that differ, or another number of poses than of frames.
     """
-    a, b = bytes_of_pair(generated, truth)
-    expect_poses(len(poses), len(a), "pose_error")
-    height, width = a.shape[1:3]
+    made, real = expect_pair(generated, truth)
+    expect_poses(len(poses), len(real), "pose_error")
+    height, width = real.shape[1:3]
     joints = pixels_inside(poses.bodies, visible_points(poses), height, width)
     patch, search = max(2, round(height * _PATCH)), max(2, round(height * _SEARCH))
     return np.array(
         [
-            _mean([_displacement(made, real, joint, patch, search) for joint in frame])
-            for made, real, frame in zip(a, b, joints)
+            _mean([_displacement(a, b, joint, patch, search) for joint in frame])
+            for a, b, frame in zip(map(to_bytes, made), map(to_bytes, real), joints)
         ]
     )
 
@@ -73,11 +73,16 @@ def keypoint_error(found: PoseSequence, wanted: PoseSequence) -> Array:
 
 
 def keypoints_missed(found: PoseSequence, wanted: PoseSequence) -> Array:
-    """Return the share (F,) of the body points visible in ``wanted`` that were not found."""
+    """Return the share (F,) of the body points visible in ``wanted`` that were not found.
+
+    NaN where ``wanted`` shows no point, as in frames without a person.
+
+    Raises:
+        ValueError: different numbers of frames.
+    """
     expect_poses(len(found), len(wanted), "keypoints_missed")
-    there = visible_points(wanted)
-    missed = (there & ~visible_points(found)).sum(axis=1)
-    return np.asarray(missed / np.maximum(there.sum(axis=1), 1))
+    there, missed = visible_points(wanted), ~visible_points(found)
+    return np.array([_mean(list(row[seen])) for row, seen in zip(missed, there)])
 
 
 def _displacement(made: Bytes, real: Bytes, joint: Pixels, patch: int, search: int) -> float:

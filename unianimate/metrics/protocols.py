@@ -1,4 +1,4 @@
-"""Evaluation protocols as data: at which size, on which clips, with what as the reference."""
+"""Evaluation protocols as data: at which size, on which clips, and with which notes."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,6 @@ class Protocol:
         height: likewise.
         clip_frames: consecutive frames of a clip for FVD and FID-VID.
         clip_stride: frames from the start of a clip to the start of the next.
-        reference: which picture the videos are generated from.
-        videos: how many test videos there are; 0 for any number.
         notes: what one must know to compare with published figures.
     """
 
@@ -23,8 +21,6 @@ class Protocol:
     height: int | None = None
     clip_frames: int = 16
     clip_stride: int = 1
-    reference: str = "any"
-    videos: int = 0
     notes: str = ""
 
 
@@ -35,22 +31,19 @@ PROTOCOLS: dict[str, Protocol] = {
         name="tiktok",
         width=256,
         height=256,
-        reference="the first frame of each video",
-        videos=10,
         notes=(
-            "DisCo's TikTok protocol. Compare l1_disco, psnr_disco_legacy or psnr, ssim_disco, "
-            "lpips_disco and fvd with published figures. The list of its 10 videos is not public."
+            "DisCo's TikTok protocol: each video is generated from its first frame. Compare "
+            "l1_disco, psnr_disco_legacy or psnr, ssim_disco, lpips_disco and fvd with published "
+            "figures. The list of its 10 videos is not public."
         ),
     ),
     "fashion": Protocol(
         name="fashion",
         width=256,
         height=256,
-        reference="the first frame of each video",
-        videos=100,
         notes=(
-            "UBC Fashion's test videos by DisCo's tool; the papers name no size for them, so the "
-            "256 x 256 of TikTok is an assumption."
+            "UBC Fashion's 100 test videos by DisCo's tool, each generated from its first frame; "
+            "the papers name no size for them, so the 256 x 256 of TikTok is an assumption."
         ),
     ),
 }

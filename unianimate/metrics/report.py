@@ -135,14 +135,22 @@ def to_json(evaluation: Evaluation, published: Sequence[PublishedRow] = ()) -> d
 
 
 def expect_new_folder(folder: str | Path) -> None:
-    """Refuse a report folder that exists and is not empty, before anything is computed.
+    """Refuse a report folder that cannot be written, before anything is computed.
 
     Raises:
         FileExistsError: it exists and holds something, or is a file.
+        NotADirectoryError: it would lie below a file.
+        PermissionError: nothing may be written where it would lie.
     """
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder}: this exists; name another folder or remove it")
+    # the folders below it are made with the report
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{folder}: {above} is not a folder; name another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder}: nothing may be written to {above}; name another place")
 
 
 def write_report(
@@ -163,6 +171,7 @@ def write_report(
 
     Raises:
         FileExistsError: the folder holds something.
+        OSError: it cannot be written.
     """
     expect_new_folder(folder)
     folder = Path(folder)

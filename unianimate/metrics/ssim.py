@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._frames import Array, bytes_of_pair, levels_of_pair
+from ._frames import Array, Frames, expect_pair, to_bytes, to_levels
 
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _GAUSSIAN, _SIGMA = 11, 1.5
@@ -30,9 +30,11 @@ def ssim(generated: ArrayLike, truth: ArrayLike) -> Array:
     def mean(image: Array) -> Array:
         return _inside(cv2.GaussianBlur(image, (_GAUSSIAN, _GAUSSIAN), _SIGMA), _GAUSSIAN)
 
-    a, b = levels_of_pair(generated, truth)
-    _expect_size(a.shape, _GAUSSIAN, "ssim")
-    return np.array([_similarity(x, y, mean, 1.0) for x, y in zip(a, b)])
+    made, real = expect_pair(generated, truth)
+    _expect_size(real.shape, _GAUSSIAN, "ssim")
+    return np.array(
+        [_similarity(to_levels(a), to_levels(b), mean, 1.0) for a, b in zip(made, real)]
+    )
 
 
 def ssim_disco(generated: ArrayLike, truth: ArrayLike) -> Array:
@@ -46,14 +48,13 @@ def ssim_disco(generated: ArrayLike, truth: ArrayLike) -> Array:
     def mean(image: Array) -> Array:
         return _inside(cv2.blur(image, (_BOX, _BOX)), _BOX)
 
-    a, b = bytes_of_pair(generated, truth)
-    _expect_size(a.shape, _BOX, "ssim_disco")
+    def grey(frame: Frames) -> Array:
+        return np.asarray(cv2.cvtColor(to_bytes(frame), cv2.COLOR_RGB2GRAY), np.float64)
+
+    made, real = expect_pair(generated, truth)
+    _expect_size(real.shape, _BOX, "ssim_disco")
     sample = _BOX**2 / (_BOX**2 - 1)
-    grey = (
-        [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float64) for frame in video]
-        for video in (a, b)
-    )
-    return np.array([_similarity(x, y, mean, sample) for x, y in zip(*grey)])
+    return np.array([_similarity(grey(a), grey(b), mean, sample) for a, b in zip(made, real)])
 
 
 def _similarity(x: Array, y: Array, mean: Callable[[Array], Array], sample: float) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._frames import Array, Bytes, bytes_of_pair
+from ._frames import Array, Bytes, expect_pair, to_bytes
 
 # (Lai et al. 2018): forward and backward flow agree within this share of their squared lengths
 _AGREEMENT, _ALLOWANCE = 0.01, 0.5
@@ -35,24 +35,23 @@ def warping_error(generated: ArrayLike, truth: ArrayLike) -> Array:
     """
     import cv2
 
-    a, b = bytes_of_pair(generated, truth)
-    if len(a) < 2 or min(a.shape[1:3]) < 16:
+    made, real = expect_pair(generated, truth)
+    if len(real) < 2 or min(real.shape[1:3]) < 16:
         raise ValueError(
-            f"warping_error: wanted at least 2 frames of at least 16 x 16 pixels, got {a.shape}"
+            f"warping_error: wanted at least 2 frames of at least 16 x 16 pixels, got {real.shape}"
         )
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in b]
-    errors = np.full(len(a) - 1, np.nan)
+    errors = np.full(len(real) - 1, np.nan)
     for t in range(len(errors)):
-        forward = flow.calc(grey[t], grey[t + 1], None)
-        backward = flow.calc(grey[t + 1], grey[t], None)
+        now, later = (cv2.cvtColor(to_bytes(x), cv2.COLOR_RGB2GRAY) for x in real[t : t + 2])
+        forward, backward = flow.calc(now, later, None), flow.calc(later, now, None)
         back, inside = _warp(backward, forward)
         lengths = (forward**2).sum(axis=2) + (back**2).sum(axis=2)
         closed = ((forward + back) ** 2).sum(axis=2) <= _AGREEMENT * lengths + _ALLOWANCE
         trusted = inside & closed
         if trusted.any():
-            warped = _warp(a[t + 1], forward)[0]
-            errors[t] = np.abs(warped[trusted].astype(np.float64) - a[t][trusted]).mean()
+            frame, warped = to_bytes(made[t]), _warp(to_bytes(made[t + 1]), forward)[0]
+            errors[t] = np.abs(warped[trusted].astype(np.float64) - frame[trusted]).mean()
     return errors
 
 

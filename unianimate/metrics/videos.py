@@ -6,10 +6,10 @@ from typing import overload
 
 import numpy as np
 
-from unianimate.data.frames import open_frames
+from unianimate.data.frames import VIDEO_SUFFIXES, open_frames
 from unianimate.data.layouts import VideoFile, find_poses, list_videos
 from unianimate.pose import PoseSequence
-from unianimate.pose.listing import list_pictures
+from unianimate.pose.listing import list_files, list_pictures
 
 from ._frames import Bytes
 
@@ -48,13 +48,17 @@ class VideoFiles(Sequence[Bytes]):
             wanted = len(reader) if self._num_frames is None else self._num_frames
             if wanted > len(reader):
                 raise ValueError(f"{path}: wanted {wanted} frames, there are {len(reader)}")
-            frames = [np.asarray(frame) for frame in reader.read(range(wanted))]
+            frames = reader.read(range(wanted))
         finally:
             reader.close()
-        sizes = {frame.shape for frame in frames}
+        sizes = {frame.size for frame in frames}
         if len(sizes) > 1:
             raise ValueError(f"{path}: frames of different sizes: {sorted(sizes)}")
-        return np.stack(frames)
+        width, height = frames[0].size
+        video = np.empty((wanted, height, width, 3), np.uint8)
+        for place, frame in zip(video, frames):
+            place[:] = np.asarray(frame)
+        return video
 
 
 def match_videos(
@@ -64,7 +68,7 @@ def match_videos(
 
     Args:
         generated: a video, a folder of pictures (one video), or a folder that holds several of
-            these.
+            these; pictures beside them are left out.
         truth: likewise.
         num_frames: compare the first so many of each; all by default.
 
@@ -130,6 +134,16 @@ def _find(path: Path) -> Path | dict[str, Path]:
     """Return a single video as its path, or the videos in a folder by their names."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
-    if path.is_dir() and not list_pictures(path):
+    if path.is_dir() and (_holds_videos(path) or not list_pictures(path)):
         return dict(list_videos("folder", path))
     return path
+
+
+def _holds_videos(folder: Path) -> bool:
+    """Return whether a folder holds what `list_videos` takes: not poses of videos, as pictures."""
+    folders = (
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and not path.name.endswith("_pose") and path.is_dir()
+    )
+    return bool(list_files(folder, VIDEO_SUFFIXES)) or any(map(list_pictures, folders))
