@@ -64,6 +64,7 @@ def test_a_video_is_laid_over_its_recipe(monkeypatch, capsys):
         (["--video", "a.mp4"], "--video and --poses go together"),
         (["--poses", "a.npz"], "--video and --poses go together"),
         (["--video", "a.mp4", "--poses", "a.npz", "--set", "model=none"], "no model 'none'"),
+        (["--every", "2"], "--every is about one video: give --video too"),
         (["--set", "data.kind=folder"], "data.path: name the folder of the videos"),
     ],
 )

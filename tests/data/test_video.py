@@ -20,8 +20,8 @@ def write(path, video, fps=8.0, **options):
     return path
 
 
-def write_tone(path, seconds: float = 2.0) -> None:
-    """A video with sound, made with PyAV alone."""
+def write_tone(path, seconds: float = 2.0, begin: int = 0) -> None:
+    """A video with sound, made with PyAV alone; its clock begins at ``begin`` seconds."""
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("libx264", rate=10)
         pictures.width = pictures.height = 64
@@ -29,13 +29,13 @@ def write_tone(path, seconds: float = 2.0) -> None:
         sound = container.add_stream("aac", rate=44100, layout="mono")
         for index in range(int(10 * seconds)):
             frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
-            frame.pts = index
+            frame.pts = index + 10 * begin
             container.mux(pictures.encode(frame))
         container.mux(pictures.encode(None))
         for start in range(0, int(44100 * seconds), 1024):
             tone = np.sin(np.arange(start, start + 1024) * 0.05).astype(np.float32)[None]
             samples = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
-            samples.sample_rate, samples.pts = 44100, start
+            samples.sample_rate, samples.pts = 44100, start + 44100 * begin
             container.mux(sound.encode(samples))
         container.mux(sound.encode(None))
 
@@ -159,6 +159,41 @@ def test_sound_that_the_container_cannot_hold_is_encoded_anew(tmp_path):
     assert pitch == pytest.approx(0.05 * 44100 / (2 * np.pi), rel=0.02)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_sound_counts_from_the_first_picture_of_its_video(tmp_path, suffix):
+    # a broadcast's clock begins anywhere
+    write_tone(tmp_path / "tone.ts", begin=100)
+    path = write(tmp_path / f"out{suffix}", moving_square(8), audio_from=tmp_path / "tone.ts")
+    with av.open(str(path)) as container:
+        times = [frame.time for frame in container.decode(audio=0)]
+    assert times[0] == pytest.approx(0, abs=0.05)
+    assert times[-1] == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_damaged_sound_ends_and_the_pictures_stay(tmp_path, suffix, caplog):
+    write_tone(tmp_path / "tone.mp4")
+    whole = write(tmp_path / "whole.mp4", moving_square(8), audio_from=tmp_path / "tone.mp4")
+    content = whole.read_bytes()
+    source = tmp_path / "damaged.mp4"
+    source.write_bytes(content[: len(content) // 2])
+    path = write(tmp_path / f"out{suffix}", moving_square(8), audio_from=source)
+    assert len(list(read_video(path))) == 8
+    with av.open(str(path)) as container:
+        assert 0 < len(list(container.decode(audio=0))) < 44
+    assert suffix == ".mp4" or "damaged.mp4: its sound is damaged and left out" in caplog.text
+
+
+def test_sound_that_cannot_be_decoded_is_refused_at_once(tmp_path):
+    source = tmp_path / "tone.mp4"
+    write_tone(source)
+    # atoms that name a codec which nobody knows
+    content = source.read_bytes().replace(b"mp4a", b"none").replace(b"esds", b"none")
+    source.write_bytes(content)
+    with pytest.raises(ValueError, match=r"tone\.mp4: its sound cannot be decoded; leave"):
+        VideoWriter(tmp_path / "out.mp4", 8, audio_from=source)
+
+
 def test_sound_is_carried_over_and_cut(tmp_path):
     source = tmp_path / "tone.mp4"
     write_tone(source)
@@ -197,6 +232,8 @@ def test_bad_requests_are_refused(tmp_path):
     for fps in (float("nan"), float("inf"), -1):
         with pytest.raises(ValueError, match="fps must be positive"):
             VideoWriter(tmp_path / "out.mp4", fps)
+    with pytest.raises(ValueError, match="a GIF has at most 100 frames a second, got 120; ask for"):
+        VideoWriter(tmp_path / "out.gif", 120)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none; make it"):
         VideoWriter(tmp_path / "none" / "out.mp4", 8)
     with pytest.raises(ValueError, match=r"only \.mp4 and \.webm can carry sound"):

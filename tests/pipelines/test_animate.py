@@ -97,6 +97,12 @@ def test_segments_of_a_chain_start_from_the_last_picture(model, poses):
     np.testing.assert_array_equal(picture, video[3])
 
 
+def test_a_process_to_which_no_frame_comes_has_none(pipeline, poses, monkeypatch):
+    # the first of several processes gets them all
+    monkeypatch.setattr(AnimatePipeline, "stream", lambda *args, **options: iter(()))
+    assert pipeline(photo(), poses).shape == (0, 0, 0, 3)
+
+
 def test_frames_come_as_a_stream(pipeline, poses):
     stream = pipeline.stream(photo(), poses, long="chain")
     assert next(stream).shape == (48, 32, 3)

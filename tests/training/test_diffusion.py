@@ -80,7 +80,7 @@ def test_the_network_gets_noised_latents_and_is_asked_for_their_velocity(model, 
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     a = alpha[asked.t].view(-1, 1, 1, 1, 1)
     x0 = clean(batch)
-    noise = Draws.of(range(SIZE), tiny()).noise(x0.shape, 0.1)
+    noise = Draws(range(SIZE), tiny()).noise(x0.shape, 0.1)
     torch.testing.assert_close(asked.sample.double(), a * x0 + (1 - a * a).sqrt() * noise)
     velocity = a * noise - (1 - a * a).sqrt() * x0
     assert told["loss"].item() == pytest.approx(velocity.square().mean().item(), rel=1e-5)
@@ -89,8 +89,8 @@ def test_the_network_gets_noised_latents_and_is_asked_for_their_velocity(model, 
 
 def test_offset_noise_is_constant_over_a_frame_and_channel(model):
     shape = torch.Size([1, 3, 2, 4, 4])
-    plain = Draws.of([0], tiny()).noise(shape, 0.0)
-    shifted = Draws.of([0], tiny()).noise(shape, 0.5) - plain
+    plain = Draws([0], tiny()).noise(shape, 0.0)
+    shifted = Draws([0], tiny()).noise(shape, 0.5) - plain
     torch.testing.assert_close(shifted, shifted[..., :1, :1].expand(shape))
     assert shifted[..., 0, 0].unique().numel() == 6
 
@@ -103,7 +103,7 @@ def test_min_snr_weighs_timesteps(model, batch):
     scheduler = NoiseScheduler()
     a = scheduler.alphas_cumprod[asked.t]
     x0 = clean(batch)
-    noise = Draws.of(range(SIZE), tiny()).noise(x0.shape, 0.1)
+    noise = Draws(range(SIZE), tiny()).noise(x0.shape, 0.1)
     error = scheduler.get_velocity(x0, noise, asked.t).square().mean((1, 2, 3, 4)).double()
     weight = torch.minimum(a, 5 * (1 - a))  # min(SNR, 5) / (SNR + 1), with SNR = a / (1 - a)
     assert weighed["loss"].item() == pytest.approx((weight * error).mean().item(), rel=1e-4)

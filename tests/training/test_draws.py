@@ -13,7 +13,7 @@ SIZE = torch.Size([1, 2, 3, 4, 4])
 def drawn(numbers, **settings):
     """Return everything that is drawn for examples, one row each."""
     config = tiny(batch_size=8, **settings)
-    draws = Draws.of(numbers, config)
+    draws = Draws(numbers, config)
     shape = torch.Size([len(numbers), *SIZE[1:]])
     noise = draws.noise(shape, 0.1)
     return [
@@ -42,7 +42,7 @@ def test_draws_differ_by_seed_and_step():
 
 def test_timesteps_are_spread_evenly_over_a_step():
     for step in range(5):
-        t = Draws.of(range(8 * step, 8 * step + 8), tiny(batch_size=8)).timesteps(1000)
+        t = Draws(range(8 * step, 8 * step + 8), tiny(batch_size=8)).timesteps(1000)
         assert t.dtype == torch.int64
         assert sorted(int(x) // 125 for x in t) == list(range(8))
 
@@ -50,7 +50,7 @@ def test_timesteps_are_spread_evenly_over_a_step():
 def test_shifted_timesteps_are_noisier():
     def share(shift, part):
         steps = (range(8 * s, 8 * s + 8) for s in range(100))
-        t = torch.cat([Draws.of(s, tiny(batch_size=8)).timesteps(1000, shift) for s in steps])
+        t = torch.cat([Draws(s, tiny(batch_size=8)).timesteps(1000, shift) for s in steps])
         assert t.min() >= 0 and t.max() <= 999
         return (t >= part).float().mean().item()
 
@@ -64,7 +64,7 @@ def test_conditions_are_dropped_in_the_wanted_shares():
         settings = {f"diffusion__{name}": value for name, value in options.items()}
         config = tiny(batch_size=20, **settings)
         steps = (range(20 * s, 20 * s + 20) for s in range(100))
-        kept = [Draws.of(s, config).kept(config.diffusion) for s in steps]
+        kept = [Draws(s, config).kept(config.diffusion) for s in steps]
         return {
             name: torch.cat([getattr(k, name) for k in kept]).mean().item()
             for name in kept[0]._fields
@@ -89,7 +89,7 @@ def test_a_seed_is_a_function_of_its_whole_key():
 
 def test_the_first_frame_is_disturbed_by_at_most_its_strength():
     clear = torch.full((8, 3, 16, 16), 0.5)
-    draws = Draws.of(range(8), tiny(batch_size=8))
+    draws = Draws(range(8), tiny(batch_size=8))
     assert draws.disturb(clear, 0.0) is clear
     noisy = draws.disturb(clear, 0.02)
     amounts = (noisy - clear).flatten(2).std(2).mean(1)

@@ -96,8 +96,18 @@ def test_a_run_of_other_parts_does_not_take_over_a_checkpoint(tmp_path):
     quick(tmp_path, tiny())
     other = Brightness()
     other.net[0].requires_grad_(False)
+    kept = (tmp_path / "config.yaml").read_text()
     with pytest.raises(ValueError, match=r"checkpoint is of other parameters.*config\.yaml"):
-        quick(tmp_path, tiny(), other)
+        quick(tmp_path, tiny(seed=5), other)
+    assert (tmp_path / "config.yaml").read_text() == kept
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clips_that_no_video_has_are_refused_at_once(tmp_path, workers):
+    config = tiny(data__frames="[2, 4]", data__strides="[2]", data__workers=workers)
+    with pytest.raises(ValueError, match=r"^none of the 3 videos can be read and has 4 frames 2"):
+        quick(tmp_path, config)
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_the_learning_rate_follows_the_schedule_and_the_task_is_learnt(tmp_path):

@@ -11,16 +11,18 @@ from poses import random_pose
 from tiny_run import curve, run, tiny, weights
 from videos import moving_pattern, write_encoded
 
+from unianimate.data import VideoWriter
 from unianimate.data.clips import BrokenVideoError
 from unianimate.metrics import psnr
 from unianimate.models import UniAnimate
+from unianimate.training import real_video
 from unianimate.training.cases import clip_case
 from unianimate.training.config import load_config
 from unianimate.training.real_video import fit_video
 from unianimate.training.recipes import read_recipe
 from unianimate.training.samples import sample_cases
 from unianimate.training.start import start_model
-from unianimate.training.videos import open_videos
+from unianimate.training.videos import open_validation, open_videos
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +207,59 @@ def test_a_model_is_fitted_to_a_video_and_animates_its_end(tmp_path, video, mode
     fit_video(longer, out, test_frames=6, decoder_steps=2)
     assert [line["step"] for line in curve(out)][-1] == 3
     assert len(list((out / "side_by_side").iterdir())) == 3
+
+
+def test_decoder_and_network_are_fitted_in_one_precision(
+    tmp_path, video, model_folder, monkeypatch
+):
+    # a process computes in one, says accelerate
+    seen = []
+
+    def stop(config, folder, **options):
+        seen.append((folder.name, config.precision))
+        if folder.name == "fit":
+            raise KeyboardInterrupt
+        return model_folder
+
+    monkeypatch.setattr(real_video, "run_training", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit_video(
+            fit_config(video, model_folder, precision="bf16"), tmp_path / "fit", test_frames=4
+        )
+    assert seen == [("decoder", "bf16"), ("fit", "bf16")]
+
+
+def test_pictures_in_a_folder_are_a_video_to_fit(tmp_path, model_folder):
+    pictures = tmp_path / "pictures"
+    with VideoWriter(pictures, 8) as writer:
+        for frame in moving_pattern(14):
+            writer.write(frame)
+    random_pose(14).save(tmp_path / "poses.npz")
+    config = fit_config((pictures, tmp_path / "poses.npz"), model_folder)
+    fit_video(config, tmp_path / "fit", test_frames=3, decoder_steps=0)
+    assert len(list((tmp_path / "fit" / "animated").iterdir())) == 3
+
+
+def test_an_autoencoder_is_trained_beside_a_broken_video(tmp_path):
+    for index in range(2):
+        write_encoded(tmp_path / f"{index}.mp4", moving_pattern(4, seed=index))
+        random_pose(4, seed=index).save(tmp_path / f"{index}_pose.npz")
+    (tmp_path / "1.mp4").write_text("no video")
+    settings = {"data__kind": "folder", "data__path": tmp_path, "data__frames": "[1]"}
+    run(tmp_path / "run", tiny(stage="vae", steps=1, **settings))
+    assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+
+def test_validation_videos_that_are_named_are_all_used(tmp_path):
+    for name in ("00001", "00340"):
+        folder = tmp_path / name / "images"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (32, 48)).save(folder / "0000.png")
+        random_pose(1).save(tmp_path / f"{name}_pose.npz")
+    data = tiny(data__kind="tiktok", data__path=tmp_path).data
+    assert len(open_validation(data, 32, 48)) == 1
+    named = tiny(data__kind="tiktok", data__path=tmp_path, data__validation=tmp_path).data
+    assert len(open_validation(named, 32, 48)) == 2
 
 
 def test_a_video_that_is_too_short_is_refused(tmp_path, video, model_folder):

@@ -25,6 +25,15 @@ def test_the_newest_checkpoints_are_kept(tmp_path):
     ]
 
 
+def test_a_file_that_torch_cannot_write_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/7: file write failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match=r"step-00000001: the checkpoint could not be .* make room"):
+        RunFolder(tmp_path).save(checkpoint(1))
+
+
 @pytest.mark.parametrize("broken", ["save", "fsync", "rename"])
 def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch, broken):
     run = RunFolder(tmp_path)
@@ -40,6 +49,8 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch, broken
         with pytest.raises(OSError, match="no space"):
             run.save(checkpoint(2))
     assert run.last().step == 1
+    left = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert broken == "rename" or left == ["step-00000001"]
     run.save(checkpoint(2))
     assert run.last().step == 2
 

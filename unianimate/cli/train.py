@@ -14,6 +14,7 @@ _VIDEO_RECIPE = "video"
 
 
 def train(
+    context: typer.Context,
     overlay: Annotated[
         Path | None, typer.Argument(help="YAML file of settings to lay over the recipe.")
     ] = None,
@@ -58,6 +59,10 @@ def train(
     if list_recipes:
         typer.echo("\n".join(recipe_names()))
         return
+    for name in ("fit_frames", "test_frames", "every", "decoder_steps"):
+        source = context.get_parameter_source(name)
+        if video is None and source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--{name.replace('_', '-')} is about one video: give --video too")
     if video is not None and recipe is None:
         recipe = _VIDEO_RECIPE
     preset = {} if recipe is None else read_recipe(recipe)

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 Pictures = NDArray[np.uint8]
 
 
-class BrokenVideoError(Exception):
+class BrokenVideoError(ValueError):
     """A video, or its poses, cannot be read; training goes on without it."""
 
 
@@ -95,7 +95,8 @@ class ClipDataset:
             if clip is not None:
                 return clip
         raise ValueError(
-            f"none of the {len(self.videos)} videos can be read and has {num_frames} frames"
+            f"none of the {len(self.videos)} videos can be read and has {num_frames} frames "
+            f"{min(self.strides)} apart: take shorter clips or strides, or longer videos"
         )
 
     def _draw(self, video: int, num_frames: int, random: np.random.Generator) -> Clip | None:

@@ -1,6 +1,7 @@
 """Where the videos of a data set are, and where their poses: a folder, TikTok, UBC Fashion."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -108,8 +109,8 @@ def open_video_set(
     posed = [PosedVideo(video.path, path) for video, path in found if path is not None]
     without = [video.name for video, path in found if path is None]
     if without:
-        command = f"unianimate pose extract {folder} --layout {layout}"
-        command += "" if poses is None else f" -o {poses}"
+        command = f"unianimate pose extract {shlex.quote(str(folder))} --layout {layout}"
+        command += "" if poses is None else f" -o {shlex.quote(str(poses))}"
         message = (
             f"{folder}: {len(without)} of {len(found)} videos have no poses, the first is "
             f"{without[0]}; make them with `{command}`"

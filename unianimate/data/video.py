@@ -17,7 +17,7 @@ from PIL import Image
 
 from unianimate.files import expect_file
 
-from .sound import add_sound
+from .sound import add_sound, expect_sound
 
 Frame = NDArray[np.uint8]
 
@@ -25,10 +25,10 @@ _CODECS = {
     ".mp4": ("libx264", {"crf": "18", "preset": "medium"}),
     ".webm": ("libvpx-vp9", {"crf": "24", "b": "0"}),
 }
-FORMATS = (*_CODECS, ".gif", "a folder")
 # the same pictures make the same bytes: no dates or random numbers in the file
 _CONTAINER = {"fflags": "+bitexact"}
 _CONTAINERS = {".mp4": {**_CONTAINER, "movflags": "faststart"}}
+_GIF_FPS = 100  # its delays are in hundredths of a second
 # ITU-T H.273 code points: BT.709 matrix, primaries and transfer, limited ("video") range
 _BT709, _LIMITED = 1, 1
 
@@ -169,6 +169,11 @@ class VideoWriter:
             )
         if not 0 < fps < math.inf:
             raise ValueError(f"{path}: fps must be positive, got {fps}")
+        if self._suffix == ".gif" and fps > _GIF_FPS:
+            raise ValueError(
+                f"{path}: a GIF has at most {_GIF_FPS} frames a second, got {fps:g}; ask for fewer "
+                f"by --fps or --every, or for an .mp4"
+            )
         if audio_from is not None and self._suffix not in _CODECS:
             raise ValueError(f"{path}: only .mp4 and .webm can carry sound")
         if self._path.is_dir():
@@ -177,8 +182,9 @@ class VideoWriter:
         elif self._path.exists() and not (self._suffix and self._path.is_file()):
             raise FileExistsError(f"{path}: this exists and is no folder; name another")
         _expect_writable(self._path)
-        if audio_from is not None and not probe_video(audio_from).has_audio:
-            raise ValueError(f"{audio_from}: there is no sound in it; leave the sound out")
+        if audio_from is not None:
+            with open_container(audio_from) as sound:
+                expect_sound(sound, audio_from)
         self._fps = Fraction(fps).limit_denominator(60000)
         self._audio_from = audio_from
         name = f".{self._path.stem}.{os.getpid()}.partial{self._suffix}"

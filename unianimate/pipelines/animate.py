@@ -62,8 +62,12 @@ class AnimatePipeline:
     def __call__(
         self, reference: Image.Image, poses: PoseSource, **options: Any
     ) -> NDArray[np.uint8]:
-        """Return all frames, uint8 RGB (F, H, W, 3); the options are those of `stream`."""
-        return np.stack(list(self.stream(reference, poses, **options)))
+        """Return all frames, uint8 RGB (F, H, W, 3); the options are those of `stream`.
+
+        Processes other than the first get none: F is 0.
+        """
+        frames = list(self.stream(reference, poses, **options))
+        return np.stack(frames) if frames else np.zeros((0, 0, 0, 3), np.uint8)
 
     @torch.no_grad()
     def stream(

@@ -139,8 +139,7 @@ class Checkpoint:
         self._is_open = True
         if not go_on:
             self._clear()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir()
+        self._empty_scratch()
         if not go_on:
             text = json.dumps(run, indent=2).encode()
             self._write(self._run, lambda file: file.write(text))

@@ -51,7 +51,7 @@ class DiffusionTask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss, and the plain error without weights."""
         options = self.config.diffusion
-        draws = Draws.of(batch.numbers.tolist(), self.config)
+        draws = Draws(batch.numbers.tolist(), self.config)
         device = batch.pictures.frames.device
         latents, reference = self._latents(batch)
         noise = draws.noise(latents.shape, options.offset_noise).to(latents)
@@ -116,7 +116,7 @@ class Draws:
     """Everything random about the clips of a step that this process has.
 
     Args:
-        numbers: of the examples.
+        numbers: of the examples, all of one step.
         config: of the run.
     """
 
@@ -127,11 +127,6 @@ class Draws:
         self._rows = [number - step * config.batch_size for number in numbers]
         self._examples = _generators(numbers, config.seed, 0)
         self._start = torch.rand((), generator=self._step)
-
-    @classmethod
-    def of(cls, numbers: Sequence[int], config: TrainConfig) -> "Draws":
-        """Return the draws of these examples, all of one step."""
-        return cls(numbers, config)
 
     def timesteps(self, total: int, shift: float = 1.0) -> Tensor:
         """Return (B,) int64 in 0 .. total - 1, evenly spaced over the step's clips, shifted."""

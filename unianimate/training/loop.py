@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from unianimate.data.clips import ClipBatches
+from unianimate.data.clips import ClipBatches, ClipRequest
 from unianimate.training.average import WeightAverage
 from unianimate.training.batch import Batch, TrainingClips, collate
 from unianimate.training.config import OptimizerConfig, TrainConfig
@@ -54,9 +54,14 @@ def train(
         The moving average of the weights, if there is one.
 
     Raises:
-        ValueError: the batch cannot be shared out, or the loss is not finite.
+        ValueError: the batch cannot be shared out, no example can be made, the checkpoint is of
+            other parameters, or the loss is not finite.
     """
     _expect_equal_parts(config, accelerator)
+    lengths = _lengths(config)
+    for number, length in enumerate(lengths):
+        # what no example can be made of is told here: workers would wrap it in their own error
+        clips[ClipRequest(number, length)]
     sharded = config.sharded and accelerator.num_processes > 1
     if sharded:
         shard(task)
@@ -68,6 +73,8 @@ def train(
     if config.optimizer.ema:
         average = WeightAverage(trained.items(), config.optimizer.ema)
     first = _resume(run, trained, optimizer, average, accelerator)
+    if accelerator.is_main_process:
+        run.write_config(config)  # not before: a run that is refused keeps its settings
 
     started = time.perf_counter()
     for step, batch in enumerate(_batches(clips, config, accelerator, first), start=first):
@@ -120,6 +127,11 @@ def _optimizer(
     return Muon(matrices, [p for p in trained if id(p) not in known], **rates)
 
 
+def _lengths(config: TrainConfig) -> tuple[int, ...]:
+    """Return the lengths of clips that a run draws from."""
+    return (1,) if config.stage == "vae" else config.data.frames
+
+
 def _expect_equal_parts(config: TrainConfig, accelerator: Accelerator) -> None:
     parts = accelerator.num_processes * config.accumulation
     if config.batch_size % parts:
@@ -145,7 +157,7 @@ def _batches(
     """Yield the share of this process in every step from the first on."""
     sampler = ClipBatches(
         config.batch_size,
-        (1,) if config.stage == "vae" else config.data.frames,
+        _lengths(config),
         first,
         config.steps,
         config.seed,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from unianimate.data import PosedVideo, PosedVideos, VideoWriter, probe_video
+from unianimate.data import PosedVideo, PosedVideos, VideoWriter
 from unianimate.models.folders import model_folder
 from unianimate.pipelines import AnimatePipeline, side_by_side_frames
 from unianimate.training.cases import Case, Video, clip_case, evaluate_cases
@@ -76,6 +76,7 @@ def fit_video(
             "data": config.to_dict()["data"] | {"frames": [1]},
             "model": config.model,
             "seed": config.seed,
+            "precision": config.precision,
             "steps": decoder_steps,
         }
         model = run_training(load_config(preset), folder / "decoder", progress=progress)
@@ -88,7 +89,7 @@ def fit_video(
     videos = PosedVideos([video], size.width, size.height, fit=data.fit, enlarge=data.enlarge)
     case = clip_case(videos, 0, frames)
     made = case.animate(pipeline)
-    _write(folder, case, made, fps=probe_video(data.path).fps / min(data.strides))
+    _write(folder, case, made)
     result = FittedVideo(_means(case, made), _means(case, case.copy))
     text = json.dumps({**result._asdict(), "gain": result.gain, "frames": frames}, indent=2)
     (folder / "metrics.json").write_text(text + "\n")
@@ -108,13 +109,13 @@ def _last_frames(config: TrainConfig, count: int) -> list[int]:
     return list(range(length - count, length, min(data.strides)))
 
 
-def _write(folder: Path, case: Case, made: Video, *, fps: float) -> None:
+def _write(folder: Path, case: Case, made: Video) -> None:
     shown = side_by_side_frames(Image.fromarray(case.photo), case.poses, made)
     compared = (np.concatenate(pair, axis=1) for pair in zip(shown, case.truth))
     for name, frames in (("animated", iter(made)), ("side_by_side", compared)):
         # a run that goes on has those of the steps before
         shutil.rmtree(folder / name, ignore_errors=True)
-        with VideoWriter(folder / name, fps) as writer:
+        with VideoWriter(folder / name, fps=1) as writer:  # pictures, which have no rate
             for frame in frames:
                 writer.write(frame)
     Image.fromarray(case.sheet(made)).save(folder / "contact_sheet.png")

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 
-from unianimate.data.clips import ClipDataset, VideoSet
+from unianimate.data.clips import BrokenVideoError, ClipDataset, VideoSet
 from unianimate.models import UniAnimate
 from unianimate.training.batch import TrainingClips
 from unianimate.training.config import TrainConfig
@@ -76,8 +77,6 @@ def run_training(
     )
     run = RunFolder(folder, keep=config.keep)
     accelerator.init_trackers("tensorboard")
-    if accelerator.is_main_process:
-        run.write_config(config)
     with accelerator.main_process_first():
         videos = open_videos(
             config.data,
@@ -160,11 +159,12 @@ def _is_trained(part: nn.Module) -> bool:
 
 
 def _some_pictures(videos: VideoSet) -> Tensor:
-    """Return uint8 pictures (N, H, W, 3) of different videos."""
-    some = [
-        videos.read(index % len(videos), [index % videos.num_frames(index % len(videos))])[0]
-        for index in range(_WHITENED)
-    ]
+    """Return uint8 pictures (N, H, W, 3) of different videos; training tolerates broken ones."""
+    some = []
+    for index in range(_WHITENED):
+        video = index % len(videos)
+        with suppress(BrokenVideoError):
+            some.append(videos.read(video, [index % videos.num_frames(video)])[0])
     return torch.from_numpy(np.concatenate(some))
 
 

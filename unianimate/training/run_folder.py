@@ -62,14 +62,25 @@ class RunFolder:
         return [json.loads(line) for line in _complete_lines(path)] if path.exists() else []
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, whole or not at all, and drop the oldest."""
+        """Write a checkpoint, whole or not at all, and drop the oldest.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         final = self._path(checkpoint.step)
         unfinished = final.with_name(f".{final.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        torch.save(checkpoint._asdict(), unfinished / "state.pt")
-        with (unfinished / "state.pt").open("rb") as file:
-            os.fsync(file.fileno())
+        try:
+            torch.save(checkpoint._asdict(), unfinished / "state.pt")
+            with (unfinished / "state.pt").open("rb") as file:
+                os.fsync(file.fileno())
+        except (RuntimeError, OSError) as error:  # torch's writer knows no other error
+            shutil.rmtree(unfinished)
+            raise OSError(
+                f"{final}: the checkpoint could not be written ({error}); make room on the disk "
+                f"and go on with the same command"
+            ) from error
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
         for old in self._checkpoints()[: -self.keep]:

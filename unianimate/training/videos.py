@@ -111,7 +111,7 @@ def open_validation(data: DataConfig, width: int, height: int) -> VideoSet:
         folder,
         width,
         height,
-        split="test" if public else None,
+        split="test" if data.validation is None else None,
         poses=poses,
         fit=data.fit,
         enlarge=data.enlarge,
