@@ -1,3 +1,4 @@
+import shlex
 import time
 from dataclasses import replace
 
@@ -38,11 +39,11 @@ def test_the_demo_leaves_a_video_a_contact_sheet_and_inputs_to_go_on_with(
     assert (info.width, info.height, info.fps, info.num_frames) == (32, 48, 8, 28)
     with Image.open("demo/contact_sheet.png") as sheet:
         assert sheet.size == (8 * 171, 2 * 256)
-    run(monkeypatch, capsys, "demo", "--quiet", "-o", "two")
-    one, two = (np.stack(list(read_video(f"{name}/demo.mp4"))) for name in ("demo", "two"))
+    _, out, _ = run(monkeypatch, capsys, "demo", "--quiet", "-o", "demo two")
+    one, two = (np.stack(list(read_video(f"{name}/demo.mp4"))) for name in ("demo", "demo two"))
     np.testing.assert_array_equal(one, two)
 
-    again = out[out.index("unianimate animate") :].split("`")[0].split()[1:]
+    again = shlex.split(out[out.index("unianimate animate") :].split("`")[0])[1:]
     status, out, _ = run(monkeypatch, capsys, *again, "--frames", "2")
     assert (status, len(list(read_video("again.mp4")))) == (0, 2)
 

@@ -1,3 +1,6 @@
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from command import run
@@ -5,6 +8,7 @@ from PIL import Image
 from stand_in import write_networks
 from videos import moving_pattern, write_encoded
 
+from unianimate.cli.inputs import driving_fps, driving_poses
 from unianimate.data import list_videos, open_video_set, probe_video, read_video
 from unianimate.pose import PosePictures, PoseSequence
 
@@ -61,6 +65,20 @@ def test_draw_makes_a_pose_folder(files, command):
     assert len(PosePictures.open(files / "poses")) == 5
 
 
+@pytest.mark.parametrize("option", [("--face",), ("--fps", "12")])
+def test_a_pose_folder_refuses_what_it_cannot_hold(files, command, option):
+    arguments = ("draw", files / "driving.npz", "-r", files / "reference.npz")
+    status, _, err = command(*arguments, "-o", files / "poses", *option)
+    assert (status, "leave out --face and --fps, or write an .mp4" in err) == (2, True)
+    assert not (files / "poses").exists()
+
+
+def test_a_preview_of_0_fps_is_refused(files, command):
+    arguments = ("draw", files / "driving.npz", "-o", files / "preview.mp4")
+    status, _, err = command(*arguments, "--fps", "0")
+    assert (status, "fps must be positive, got 0" in err) == (2, True)
+
+
 def test_extract_without_networks_says_what_is_needed(files, command, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(files))
     status, _, err = command("extract", files / "video.mp4", "-o", files / "out.npz")
@@ -91,8 +109,50 @@ def test_extract_writes_beside_the_source(networks, tmp_path, command):
     write_pictures(tmp_path / "pictures", 3)
     status, _, _ = command("extract", tmp_path / "pictures", "-o", tmp_path / "named.npz")
     assert (status, len(PoseSequence.load(tmp_path / "named.npz"))) == (0, 3)
-    status, _, err = command("extract", video, "-o", tmp_path / "none" / "out.npz")
-    assert (status, "none: there is no such folder" in err) == (2, True)
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    """Whoever looks for poses fails the test."""
+    monkeypatch.setattr("unianimate.pose.DWPose.__call__", lambda *_, **__: pytest.fail("too late"))
+
+
+def test_extract_refuses_a_place_that_cannot_be_written_before_it_looks(
+    networks, tmp_path, command, monkeypatch, no_search
+):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    video = write_encoded(videos / "dance.mp4", moving_pattern(2))
+    (tmp_path / "folder.npz").mkdir()
+    for name, says in (("none/a.npz", "there is no such folder"), ("folder.npz", "is a folder")):
+        status, _, err = command("extract", video, "-o", tmp_path / name)
+        assert (status, says in err) == (2, True)
+    # root may write everywhere
+    monkeypatch.setattr("os.access", lambda path, mode: path != videos or not mode & os.W_OK)
+    for source in (video, videos):
+        status, _, err = command("extract", source)
+        assert (status, f"nothing may be written to {videos}" in err) == (2, True)
+        assert f"{videos / 'dance_pose.npz'}: " in err
+
+
+def test_poses_are_found_in_no_more_frames_than_are_needed(networks, files, tmp_path):
+    video = write_encoded(tmp_path / "dance.mp4", moving_pattern(9))
+    named = (files / "photo.png", Image.new("RGB", (8, 8)), video, files / "reference.npz")
+    poses = driving_poses(*named, no_align=False, every=2, frames=3)
+    assert (len(poses.driving), poses.num_frames) == (5, 3)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_frame_rate_is_known_before_poses_are_found(networks, files, tmp_path, command, every):
+    photo = (files / "photo.png", Image.new("RGB", (8, 8)))
+    write_encoded(tmp_path / "dance.mp4", moving_pattern(4))
+    reference = files / "reference.npz"
+    command("draw", files / "driving.npz", "-r", reference, "-o", tmp_path / "poses")
+    replace(PoseSequence.load(files / "driving.npz"), fps=0).save(tmp_path / "unknown.npz")
+    for name in ("dance.mp4", "driving.npz", "unknown.npz", "poses"):
+        named = None if name == "poses" else reference
+        poses = driving_poses(*photo, tmp_path / name, named, no_align=False, every=every)
+        assert driving_fps(tmp_path / name, every) == poses.fps
 
 
 def test_extract_prepares_a_folder_and_goes_on_where_it_stopped(networks, tmp_path, command):

@@ -1,7 +1,9 @@
+import asyncio
 import gc
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +36,14 @@ def inputs(tmp_path, monkeypatch):
     standing.save(tmp_path / "photo_pose.npz")
     puppet.poses(5, 96, 64).save(tmp_path / "dance.npz")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_loop_left():
+    """Let go of the event loop that gradio gives to this thread, while its warning is ignored."""
+    yield
+    asyncio.set_event_loop(None)
+    gc.collect()
 
 
 @pytest.fixture
@@ -87,8 +97,23 @@ def test_the_page_animates_and_asks_nobody_else(inputs, tmp_path, hosts, monkeyp
             client.predict(files[0], files[1], None, *options, api_name="/animate")
     finally:
         page.close()
-        gc.collect()
     assert hosts <= {"127.0.0.1", "localhost", "unix"}
+
+
+def test_a_cleared_number_is_the_default_and_no_folder_stays(inputs, tmp_path):
+    torch.manual_seed(0)
+    model = UniAnimate(replace(PRESETS["test"], steps=1, guidance=1.0)).eval()
+    page = build_page(AnimatePipeline(model), tmp_path / "made")
+    (tmp_path / "made").mkdir()
+    animate = next(event.fn for event in page.fns.values() if event.api_name == "animate")
+    files = [str(inputs / name) for name in ("photo.jpg", "dance.npz", "photo_pose.npz")]
+
+    def video(frames, seed):
+        results = animate(*files, "window", "ddim", 1, 1.0, frames, "crop", seed)
+        return [Path(video or preview).read_bytes() for preview, video, _ in results]
+
+    assert video(None, None) == video(0, 7)
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys, tmp_path):

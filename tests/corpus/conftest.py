@@ -97,8 +97,7 @@ def animate_refused(refused):
     def call(
         *options, photo="photo.png", driving="dance.npz", output="out.mp4", model="model", says
     ) -> None:
-        # of an option given twice the last one counts
-        arguments = ["--model", model, "--reference-pose", "photo_pose.npz", *options]
-        refused("animate", "-o", output, *arguments, "--", photo, driving, says=says)
+        arguments = ("-o", output, "--model", model, *options, "--", photo, driving)
+        refused("animate", *arguments, says=says)
 
     return call

@@ -30,6 +30,23 @@ def test_a_place_that_cannot_be_written_is_refused(here, animate_refused, name, 
     animate_refused(output=name, says=says)
 
 
+@pytest.mark.parametrize(
+    ("spoiled", "options", "says"),
+    [
+        ({"output": "out.avi"}, [], "cannot write '.avi'"),
+        ({"output": "none/out.mp4"}, [], "there is no folder none"),
+        ({"model": "none"}, [], "no model 'none'"),
+        ({}, ["--scheduler", "euler"], "must be one of ddim, dpm++, got 'euler'"),
+        ({}, ["--fps", "0"], "fps must be positive, got 0"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_poses_are_found(
+    animate_refused, monkeypatch, spoiled, options, says
+):
+    monkeypatch.setattr("unianimate.pose.DWPose.__call__", lambda *_, **__: pytest.fail("too late"))
+    animate_refused(*options, driving="dance.mp4", **spoiled, says=says)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused(here, animate_refused):
     (here / "locked").mkdir(mode=0o500)

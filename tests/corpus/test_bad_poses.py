@@ -196,6 +196,11 @@ def test_a_truncated_pose_picture_is_refused(here, good, animate_refused):
     animate_refused(driving="spoiled", says="ref_pose.jpg: the picture is damaged")
 
 
+def test_a_pose_of_the_photo_beside_a_pose_folder_is_refused(animate_refused):
+    options = ("--reference-pose", "photo_pose.npz")
+    animate_refused(*options, driving="poses", says="leave --reference-pose out")
+
+
 @pytest.mark.parametrize("name", ["two\nlines", "100% *?[a]", "ünï ✓", " ", "a'b\"c"])
 def test_folders_with_strange_names_are_named_in_one_line(here, animate_refused, name):
     (here / name).mkdir()

@@ -95,10 +95,12 @@ def test_a_video_under_another_name_is_refused(here, driving_refused, suffix):
     driving_refused(f"p{suffix}", f"p{suffix}: ")
 
 
-def test_a_video_that_shows_nobody_is_refused(here, driving_refused):
+def test_a_video_that_shows_nobody_is_refused(here, animate_refused):
     (here / "data").unlink()
     write_networks(here / "data" / "unianimate" / "pose", score=0.0)
-    driving_refused("dance.mp4", "dance.mp4: no person is seen in it; give one that shows")
+    for options, frames in (((), 10), (("--frames", "4"), 4)):
+        says = f"dance.mp4: no person is seen in its first {frames} frames; give one that shows"
+        animate_refused(*options, driving="dance.mp4", says=says)
 
 
 def test_a_photo_that_shows_nobody_is_refused(here, refused):

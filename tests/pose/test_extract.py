@@ -103,6 +103,12 @@ def test_extraction_follows_one_person_through_onnxruntime(networks):
     assert pose.scores[:, 0] == pytest.approx(0.8)
 
 
+def test_a_frame_without_anybody_does_not_change_the_person(networks):
+    first, brighter = (150, 300, 180), (520, 300, 255)
+    pose = extractor(networks)(video([[first], [], [first, brighter]]))
+    np.testing.assert_array_equal(pose.bodies[2], pose.bodies[0])
+
+
 def test_batches_do_not_change_the_result(networks):
     frames = video([[(150 + 9 * i, 300, 200)] for i in range(5)])
     one, many = (extractor(networks, batch_size=size)(frames) for size in (1, 4))

@@ -1,5 +1,9 @@
+import struct
+
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from poses import random_pose
 
 from unianimate.pose import PosePictures, draw_pose, write_pose_pictures
@@ -45,3 +49,33 @@ def test_strange_folders_are_refused(tmp_path):
         list(opened.read())
     with pytest.raises(FileNotFoundError):
         PosePictures.open(tmp_path / "none")
+
+
+def write_text_bomb(path):
+    text = PngInfo()
+    text.add_text("a", "x" * 2_000_000, zip=True)
+    Image.new("RGB", (4, 4)).save(path, "PNG", pnginfo=text)
+
+
+def write_pixel_bomb(path):
+    header = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0xF0, 0, 0) + bytes(6)
+    path.write_bytes(header + b"," + bytes(30))
+
+
+def write_program(path):
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n")
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (write_text_bomb, "the picture is damaged: Decompressed data too large"),
+        (write_pixel_bomb, "the picture has too many pixels: scale it down"),
+        (write_program, "this is not a picture that can be read"),
+    ],
+)
+def test_a_damaged_picture_is_refused_by_its_name(tmp_path, write, says):
+    opened = write_pose_pictures(tmp_path / "poses", random_pose(1), random_pose(1))
+    write(opened.frames[0])
+    with pytest.raises(ValueError, match=rf"0000\.jpg: {says}"):
+        opened.read_one(0)

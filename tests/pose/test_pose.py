@@ -106,6 +106,23 @@ def test_aligning_to_itself_changes_nothing():
     assert aligned.fps == pose.fps
 
 
+@pytest.mark.parametrize(
+    ("unseen_at_first", "never_seen"),
+    [
+        (range(20), []),
+        ([1, 2, 3, 5, 8], []),  # one arm walks in before the neck
+        (range(20), [1, 2, 5]),
+    ],
+)
+def test_a_video_may_begin_before_the_person_is_seen(unseen_at_first, never_seen):
+    driving, reference = random_pose(4, seed=1), random_pose(1, seed=2)
+    driving.bodies[0, unseen_at_first] = -1
+    driving.bodies[:, never_seen] = -1
+    aligned, wanted = align_pose(driving, reference), align_pose(driving[1:], reference)
+    np.testing.assert_array_equal(aligned.bodies[1:], wanted.bodies)
+    np.testing.assert_array_equal(aligned.hands[1:], wanted.hands)
+
+
 def test_limbs_take_the_length_of_the_reference():
     driving, reference = random_pose(4, seed=1), random_pose(1, seed=2)
     aligned = align_pose(driving, reference)
@@ -143,6 +160,16 @@ def test_a_file_gives_back_what_was_saved(tmp_path, scores):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(pose, name))
     assert (loaded.width, loaded.height, loaded.fps) == (512, 768, 25)
     assert [path.name for path in tmp_path.iterdir()] == ["pose.npz"]
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.npz").mkdir()
+    for name in ("none/pose.npz", "file/pose.npz", "folder.npz"):
+        with pytest.raises(OSError) as caught:
+            random_pose(1).save(tmp_path / name)
+        assert caught.value.filename == str(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.npz"}
 
 
 def test_slicing_keeps_time():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from .inputs import default_model, driving_poses
+from .inputs import default_model, driving_fps, driving_poses
 from .progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -82,18 +82,18 @@ def animate(
         _log_to_stderr()
     started = time.perf_counter()
     photo = open_picture(reference)
-    poses = driving_poses(reference, photo, driving, reference_pose, no_align, every)
     folder = model_folder(model) if model is not None else default_model()
+    solver = make_scheduler(scheduler)
     checkpoint = Checkpoint(output.parent / f".{output.name}.unfinished", resume=resume)
-    fps = poses.fps if fps is None else fps
-    # a wrong output is refused before anything is computed
+    fps = driving_fps(driving, every) if fps is None else fps
+    # a wrong output is refused before anything is computed, and finding poses takes long
     writer = VideoWriter(
         output,
         fps,
         audio_from=driving if audio else None,
         scratch=checkpoint.scratch,
     )
-    solver = make_scheduler(scheduler)
+    poses = driving_poses(reference, photo, driving, reference_pose, no_align, every, frames)
 
     from unianimate.models import UniAnimate
     from unianimate.pipelines import AnimatePipeline

@@ -1,5 +1,6 @@
 """``unianimate demo``: animate a drawn figure on the CPU, with nothing but what is installed."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +48,8 @@ def demo(
             bar.frame()
     sheet = contact_sheet((poses.reference(), photo), poses.read(range(_FRAMES)), frames)
     Image.fromarray(sheet).save(output / "contact_sheet.png")
-    again = f"unianimate animate {output / 'photo.png'} {output / 'dance.npz'} -o again.mp4"
+    inputs = shlex.join([str(output / "photo.png"), str(output / "dance.npz")])
     typer.echo(
         f"{output / 'demo.mp4'} and {output / 'contact_sheet.png'}: a drawn figure in motion, by "
-        f"the small model; next try `{again} --seed 8`"
+        f"the small model; next try `unianimate animate {inputs} -o again.mp4 --seed 8`"
     )

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from unianimate.pose import PoseSource
 from .inputs import driving_poses
 
 _LONG, _FITS = ("window", "chain", "single"), ("stretch", "pad", "crop")
+_SEED = 7
+_HOUR = 3600
 _NOTHING_CHOSEN = "Choose a photo, and a driving video or a pose file (.npz)."
 
 
@@ -23,7 +26,8 @@ def build_page(pipeline: AnimatePipeline, folder: Path, *, low_memory: bool = Fa
 
     Args:
         pipeline: makes the videos, one at a time.
-        folder: where they are written.
+        folder: where they are written; outside the folder that gradio serves files from, where
+            they stay for a day.
         low_memory: make them in less memory, more slowly.
     """
     config = pipeline.model.config
@@ -36,43 +40,44 @@ def build_page(pipeline: AnimatePipeline, folder: Path, *, low_memory: bool = Fa
         scheduler: str,
         steps: float,
         guidance: float,
-        frames: float,
+        frames: float | None,
         fit: str,
-        seed: float,
+        seed: float | None,
         progress: Any = gr.Progress(),  # noqa: B008  # how gradio recognises it
     ) -> Iterator[tuple[str | None, str | None, str]]:
         if photo is None or driving is None:
             raise gr.Error(_NOTHING_CHOSEN, print_exception=False)
         started = time.perf_counter()
-        work = Path(tempfile.mkdtemp(dir=folder))
-        try:
+        wanted = int(frames or 0) or None
+        # gradio serves copies of what it is given: nothing stays here
+        with _errors_on_page(), tempfile.TemporaryDirectory(dir=folder) as work:
             picture = open_picture(photo)
             named = None if photo_pose is None else Path(photo_pose)
-            poses = driving_poses(Path(photo), picture, Path(driving), named, False, 1)
-            count = min(int(frames), poses.num_frames) or poses.num_frames
-            preview = _write_preview(work / "poses.mp4", poses, count)
+            poses = driving_poses(Path(photo), picture, Path(driving), named, False, 1, wanted)
+            count = min(wanted or poses.num_frames, poses.num_frames)
+            preview = _write_preview(Path(work, "poses.mp4"), poses, count)
             yield preview, None, f"{count} poses"
             pipeline.scheduler = make_scheduler(scheduler)
-            with VideoWriter(work / "video.mp4", poses.fps) as writer:
+            video = Path(work, "video.mp4")
+            with VideoWriter(video, poses.fps) as writer:
                 for frame in pipeline.stream(
                     picture,
                     poses,
                     num_frames=count,
                     num_inference_steps=int(steps),
                     guidance_scale=guidance,
-                    seed=int(seed),
+                    seed=_SEED if seed is None else int(seed),
                     long=long,  # type: ignore[arg-type]  # one of the choices below
                     fit=fit,  # type: ignore[arg-type]
                     low_memory=low_memory,
                     progress=lambda done, total: progress((done, total), unit="steps"),
                 ):
                     writer.write(frame)
-        except (ValueError, OSError, ImportError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        seconds = time.perf_counter() - started
-        yield preview, str(work / "video.mp4"), f"{count} frames in {seconds:.0f} s"
+            seconds = time.perf_counter() - started
+            yield preview, str(video), f"{count} frames in {seconds:.0f} s"
 
-    with gr.Blocks(title="unianimate", analytics_enabled=False) as page:
+    kept = (_HOUR, 24 * _HOUR)  # every hour, what is older than a day is removed
+    with gr.Blocks(title="unianimate", analytics_enabled=False, delete_cache=kept) as page:
         gr.Markdown("# unianimate\nAnimate a photo of a person by the poses of a video.")
         with gr.Row():
             with gr.Column():
@@ -96,7 +101,7 @@ def build_page(pipeline: AnimatePipeline, folder: Path, *, low_memory: bool = Fa
                     )
                     frames = gr.Number(0, precision=0, minimum=0, label="Frames (0: all)")
                     fit = gr.Radio(_FITS, value="stretch", label="Fit of the photo")
-                    seed = gr.Number(7, precision=0, minimum=0, label="Seed")
+                    seed = gr.Number(_SEED, precision=0, minimum=0, label="Seed")
                 button = gr.Button("Animate", variant="primary")
             with gr.Column():
                 with gr.Row():
@@ -113,6 +118,15 @@ def build_page(pipeline: AnimatePipeline, folder: Path, *, low_memory: bool = Fa
             concurrency_limit=1,
         )
     return page
+
+
+@contextmanager
+def _errors_on_page() -> Iterator[None]:
+    """Show on the page what the user can mend."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 def _write_preview(path: Path, poses: PoseSource, count: int) -> str:

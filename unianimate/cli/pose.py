@@ -1,5 +1,6 @@
 """``unianimate pose``: extract, align and draw poses."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,8 +65,7 @@ def extract(
         _extract_folder(source, output or source, layout, find)
         return
     target = output or source.with_name(f"{source.stem}_pose.npz")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: there is no such folder; make it first")
+    _expect_writable(target)
     found = find(source)
     found.save(target)
     typer.echo(f"{target}: {_seen(found)}")
@@ -80,14 +80,15 @@ def _extract_folder(
     missing = [video for video in videos if find_poses(video, target) is None]
     broken = 0
     for number, video in enumerate(missing, start=1):
+        path = pose_file(video, target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _expect_writable(path)
         try:
             found = find(video.path)
         except (ValueError, OSError) as error:
             broken += 1
             typer.echo(f"{number}/{len(missing)} skipped: {error}", err=True)
             continue
-        path = pose_file(video, target)
-        path.parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
         typer.echo(f"{number}/{len(missing)} {path}: {_seen(found)}", err=True)
     if broken == len(videos):
@@ -96,6 +97,17 @@ def _extract_folder(
         f"{target}: poses of {len(missing) - broken} videos written, {len(videos) - len(missing)} "
         f"were there, {broken} videos skipped"
     )
+
+
+def _expect_writable(path: Path) -> None:
+    """Find out before poses are looked for, which takes long, that their file can be written."""
+    folder = path.parent
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: this is a folder; name a pose file (.npz) to write")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: nothing may be written to {folder}; choose another folder")
 
 
 def _seen(poses: "PoseSequence") -> str:
@@ -137,6 +149,7 @@ def draw(
     """
     from unianimate.data import VideoWriter
     from unianimate.pose import PoseSequence, align_pose, draw_pose, write_pose_pictures
+    from unianimate.pose.source import DEFAULT_FPS
 
     sequence = PoseSequence.load(poses)
     target = None if reference is None else PoseSequence.load(reference)
@@ -148,9 +161,14 @@ def draw(
                 f"{output}: a folder of pose pictures holds the reference's pose: name its file "
                 f"with --reference, or write an .mp4 preview"
             )
+        if face or fps is not None:
+            raise ValueError(
+                f"{output}: a folder of pose pictures has neither faces nor a number of frames a "
+                f"second: leave out --face and --fps, or write an .mp4 preview"
+            )
         write_pose_pictures(output, sequence, target, height=height, width=width)
     else:
-        with VideoWriter(output, fps or sequence.fps or 8) as writer:
+        with VideoWriter(output, sequence.fps or DEFAULT_FPS if fps is None else fps) as writer:
             for index in range(len(sequence)):
                 frame = draw_pose(sequence[index : index + 1], height, width, face=face)[0]
                 writer.write(frame)

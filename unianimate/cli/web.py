@@ -30,7 +30,7 @@ def web(
     with tempfile.TemporaryDirectory(prefix="unianimate-") as scratch:
         # read when gradio is imported: nothing is sent, and what is uploaded goes with the page
         quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
-        os.environ.update(quiet, GRADIO_TEMP_DIR=scratch)
+        os.environ.update(quiet, GRADIO_TEMP_DIR=f"{scratch}/served")
         try:
             from .page import build_page, serve
         except ModuleNotFoundError as error:

@@ -72,10 +72,11 @@ def align_pose(driving: PoseSequence, reference: PoseSequence) -> PoseSequence:
     """Give the driving person the proportions and the place of the reference person.
 
     The official UniAnimate alignment: scale by the shoulder width and the torso height, set the
-    length of every limb, then move everything so that the necks of the first frames meet. All
-    ratios come from the first driving frame, so the motion is kept. Where the official code
-    divides by a missing point, a limb takes the ratio of its twin on the other side, or keeps its
-    scaled length; missing points stay missing.
+    length of every limb, then move everything so that the necks meet. All of it is measured in one
+    driving frame, so the motion is kept: the first that shows neck and shoulders, else the first
+    that shows anything, because a video may begin before the person is seen. Where the official
+    code divides by a missing point, a limb takes the ratio of its twin on the other side, or keeps
+    its scaled length; missing points stay missing.
 
     Args:
         driving: F frames.
@@ -84,13 +85,15 @@ def align_pose(driving: PoseSequence, reference: PoseSequence) -> PoseSequence:
     Returns:
         F frames at the fps of ``driving``, with the width and height of ``reference``.
     """
-    scale = _scale(driving, reference)
-    bodies, absent = driving.bodies * scale, _missing(driving.bodies)
+    absent = _missing(driving.bodies)
+    first = _first_measurable(absent)
+    scale = _scale(driving[first : first + 1], reference)
+    bodies = driving.bodies * scale
     hands, no_hand = driving.hands * scale, _missing(driving.hands)
     faces, no_face = driving.faces * scale, _missing(driving.faces)
 
     target, no_target = reference.bodies[0], _missing(reference.bodies[0])
-    ratios = [_ratio(limb, bodies[0], absent[0], target, no_target) for limb in _LIMBS]
+    ratios = [_ratio(limb, bodies[first], absent[first], target, no_target) for limb in _LIMBS]
     for limb, own in zip(_LIMBS, ratios):
         twin = None if limb.twin is None else ratios[limb.twin]
         ratio = own if own is not None else twin if twin is not None else 1.0
@@ -100,7 +103,7 @@ def align_pose(driving: PoseSequence, reference: PoseSequence) -> PoseSequence:
         if limb.hand is not None:
             hands[:, limb.hand] += offset[:, None]
 
-    shift = _shift(bodies[0], absent[0], target, no_target)
+    shift = _shift(bodies[first], absent[first], target, no_target)
     for points, missing in ((bodies, absent), (hands, no_hand), (faces, no_face)):
         points += shift
         points[missing] = MISSING
@@ -117,6 +120,13 @@ def align_pose(driving: PoseSequence, reference: PoseSequence) -> PoseSequence:
 
 def _missing(points: Points) -> NDArray[np.bool_]:
     return np.asarray((points == MISSING).all(axis=-1))
+
+
+def _first_measurable(absent: NDArray[np.bool_]) -> int:
+    """Return the first frame with neck and shoulders, else with any point, else the first."""
+    seen = ~absent
+    complete = seen[:, [NECK, RIGHT_SHOULDER, LEFT_SHOULDER]].all(axis=1)
+    return int(np.argmax(complete if complete.any() else seen.any(axis=1)))
 
 
 def _scale(driving: PoseSequence, reference: PoseSequence) -> Points:
@@ -167,7 +177,7 @@ def _ratio(
 def _shift(
     first: Points, absent: NDArray[np.bool_], target: Points, no_target: NDArray[np.bool_]
 ) -> Points:
-    """Return what moves the first driving neck onto the reference's, or what both show."""
+    """Return what moves the driving neck onto the reference's, or what both show."""
     seen = ~(absent | no_target)
     anchors = [NECK] if seen[NECK] else np.flatnonzero(seen)
     if not len(anchors):

@@ -32,9 +32,9 @@ def default_folder() -> Path:
 class DWPose:
     """Find the key points of one person in every frame.
 
-    In the first frame the most certain person is chosen, afterwards the one who overlaps the last
-    box most, so that the identity does not jump when two people are seen. A frame in which nobody
-    is detected is searched as a whole. (DWPose, arXiv 2307.15880.)
+    At first the most certain person is chosen, afterwards the one who overlaps the last box most,
+    so that the identity does not jump when two people are seen. A frame in which nobody is detected
+    is searched as a whole, and the last box is kept. (DWPose, arXiv 2307.15880.)
 
     Args:
         detector: path of ``yolox_l.onnx``; None looks in `default_folder`.
@@ -97,9 +97,10 @@ class DWPose:
             crops, regions = [], []
             for frame in batch:
                 image = np.ascontiguousarray(frame[:, :, ::-1])
-                last = self._person(image, last)
+                found = self._person(image, last)
+                last = last if found is None else found
                 whole = np.array([0.0, 0.0, image.shape[1], image.shape[0]])
-                region = crop_of(whole if last is None else last)
+                region = crop_of(whole if found is None else found)
                 regions.append(region)
                 crops.append(crop(image, *region).astype(np.float32))
             x, y = self._keypoints.run(

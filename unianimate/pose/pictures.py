@@ -115,10 +115,14 @@ def _read(path: Path) -> NDArray[np.uint8]:
     expect_file(path)
     try:
         with Image.open(path) as picture:
+            if picture.format == "EPS":  # a program, which Pillow hands to Ghostscript
+                raise UnidentifiedImageError
             return np.asarray(picture.convert("RGB"))
     except UnidentifiedImageError:
         raise ValueError(f"{path}: this is not a picture that can be read") from None
-    except OSError as error:
-        if error.errno is not None:
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path}: the picture has too many pixels: scale it down") from None
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path}: the picture is damaged: {error}") from None
+        raise ValueError(f"{path}: the picture is damaged: {error}") from error

@@ -110,8 +110,19 @@ class PoseSequence:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write an ``.npz``; it appears only when it is complete."""
+        """Write an ``.npz``; it appears only when it is complete.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
         path = Path(path)
+        try:
+            self._write(path)
+        except OSError as error:
+            # it names the unfinished file, or none
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+    def _write(self, path: Path) -> None:
         arrays = {name: getattr(self, name) for name in (*_SHAPES, "width", "height", "fps")}
         if self.scores is not None:
             arrays["score"] = self.scores

@@ -15,6 +15,9 @@ from .sequence import PoseSequence
 
 Picture = NDArray[np.uint8]
 
+# where the poses do not say; the official system writes its videos at this
+DEFAULT_FPS = 8.0
+
 
 class PoseSource(Protocol):
     """Pose pictures of the reference and of every frame, uint8 RGB (H, W, 3), of any size."""
@@ -65,7 +68,7 @@ class DrawnPoses:
     @property
     def fps(self) -> float:
         """Frames a second; 8 where the poses do not say."""
-        return (self.driving.fps or 8.0 * self.every) / self.every
+        return self.driving.fps / self.every or DEFAULT_FPS
 
     def reference(self) -> Picture:
         """Draw the reference's pose."""
@@ -93,12 +96,12 @@ class FolderPoses:
     Args:
         pictures: the folder.
         every: use each n-th picture.
-        picture_fps: of the pictures; the official system writes its videos at 8.
+        picture_fps: of the pictures.
     """
 
     pictures: PosePictures
     every: int = 1
-    picture_fps: float = 8.0
+    picture_fps: float = DEFAULT_FPS
 
     @property
     def num_frames(self) -> int:
