@@ -1,4 +1,4 @@
-"""Look at a file before it is opened."""
+"""Look at a file before it is opened, and at a place before it is written to."""
 
 import errno
 import os
@@ -21,3 +21,16 @@ def expect_file(path: str | Path) -> Path:
     if not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return Path(path)
+
+
+def expect_writable(path: str | Path) -> None:
+    """Find out before hours of work that a result cannot be put in its place.
+
+    Raises:
+        OSError: there is no folder to put it into, or nothing may be written there.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {folder}; make it, or choose another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: nothing may be written to {folder}; choose another folder")

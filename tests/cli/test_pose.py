@@ -124,7 +124,10 @@ def test_extract_refuses_a_place_that_cannot_be_written_before_it_looks(
     videos.mkdir()
     video = write_encoded(videos / "dance.mp4", moving_pattern(2))
     (tmp_path / "folder.npz").mkdir()
-    for name, says in (("none/a.npz", "there is no such folder"), ("folder.npz", "is a folder")):
+    for name, says in (
+        ("none/a.npz", f"there is no folder {tmp_path / 'none'}; make it"),
+        ("folder.npz", "is a folder"),
+    ):
         status, _, err = command("extract", video, "-o", tmp_path / name)
         assert (status, says in err) == (2, True)
     # root may write everywhere

@@ -181,7 +181,7 @@ def test_damaged_sound_ends_and_the_pictures_stay(tmp_path, suffix, caplog):
     assert len(list(read_video(path))) == 8
     with av.open(str(path)) as container:
         assert 0 < len(list(container.decode(audio=0))) < 44
-    assert suffix == ".mp4" or "damaged.mp4: its sound is damaged and left out" in caplog.text
+    assert "damaged.mp4: its sound is damaged and left out" in caplog.text
 
 
 def test_sound_that_cannot_be_decoded_is_refused_at_once(tmp_path):

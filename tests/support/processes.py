@@ -67,6 +67,7 @@ def in_two_processes(function: Callable[..., Any], *arguments: Any, **environmen
     ]
     for process in running:
         process.join(timeout=600)
+        process.kill()  # one that waits for the other would wait for ever
     assert [process.exitcode for process in running] == [0, 0]
 
 

@@ -130,9 +130,9 @@ def killed_run(where: str, count: int, folder: Path, cache: Path) -> None:
     if where == "fsync":
         os.fsync = deadly(os.fsync)
     elif where == "rename":
-        Path.rename = deadly(Path.rename)  # type: ignore[method-assign]
+        Path.rename = deadly(Path.rename)
     elif where == "step":
-        torch.optim.AdamW.step = deadly(torch.optim.AdamW.step)  # type: ignore[method-assign]
+        torch.optim.AdamW.step = deadly(torch.optim.AdamW.step)
     else:
         write = deadly(lambda file, text: file.write(text))
 
@@ -140,5 +140,5 @@ def killed_run(where: str, count: int, folder: Path, cache: Path) -> None:
             with (self.folder / "log.jsonl").open("a") as file:
                 write(file, json.dumps(record) + "\n")
 
-        RunFolder.log = log  # type: ignore[method-assign]
+        RunFolder.log = log
     run(folder, tiny(cache))

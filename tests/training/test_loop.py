@@ -96,10 +96,12 @@ def test_a_run_of_other_parts_does_not_take_over_a_checkpoint(tmp_path):
     quick(tmp_path, tiny())
     other = Brightness()
     other.net[0].requires_grad_(False)
-    kept = (tmp_path / "config.yaml").read_text()
+    log = tmp_path / "log.jsonl"
+    log.write_text(log.read_text() + '{"step": 5, "loss": 1.0}\n')
+    kept = [path.read_text() for path in (tmp_path / "config.yaml", log)]
     with pytest.raises(ValueError, match=r"checkpoint is of other parameters.*config\.yaml"):
         quick(tmp_path, tiny(seed=5), other)
-    assert (tmp_path / "config.yaml").read_text() == kept
+    assert [path.read_text() for path in (tmp_path / "config.yaml", log)] == kept
 
 
 @pytest.mark.parametrize("workers", [0, 1])

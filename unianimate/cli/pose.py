@@ -1,11 +1,12 @@
 """``unianimate pose``: extract, align and draw poses."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from unianimate.files import expect_writable
 
 if TYPE_CHECKING:
     from unianimate.pose import PoseSequence
@@ -65,7 +66,7 @@ def extract(
         _extract_folder(source, output or source, layout, find)
         return
     target = output or source.with_name(f"{source.stem}_pose.npz")
-    _expect_writable(target)
+    _expect_pose_file(target)
     found = find(source)
     found.save(target)
     typer.echo(f"{target}: {_seen(found)}")
@@ -82,7 +83,7 @@ def _extract_folder(
     for number, video in enumerate(missing, start=1):
         path = pose_file(video, target)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _expect_writable(path)
+        _expect_pose_file(path)
         try:
             found = find(video.path)
         except (ValueError, OSError) as error:
@@ -99,15 +100,11 @@ def _extract_folder(
     )
 
 
-def _expect_writable(path: Path) -> None:
+def _expect_pose_file(path: Path) -> None:
     """Find out before poses are looked for, which takes long, that their file can be written."""
-    folder = path.parent
     if path.is_dir():
         raise IsADirectoryError(f"{path}: this is a folder; name a pose file (.npz) to write")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: nothing may be written to {folder}; choose another folder")
+    expect_writable(path)
 
 
 def _seen(poses: "PoseSequence") -> str:

@@ -78,7 +78,10 @@ def _begin(sound: Any) -> float:
 def _cut(sound: Any, audio: Any, begin: float, seconds: float) -> Iterator[Any]:
     shift = round(begin / audio.time_base)
     for packet in _until_damaged(sound.demux(audio), sound):
-        if packet.dts is None or packet.is_corrupt:
+        if packet.is_corrupt:
+            _warn(sound, "a packet is cut short")
+            return
+        if packet.dts is None:
             continue
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
         if -_PRIMING <= packet.pts * packet.time_base < seconds:
@@ -112,5 +115,9 @@ def _until_damaged(parts: Iterator[Any], sound: Any) -> Iterator[Any]:
     try:
         yield from parts
     except av.FFmpegError as error:
-        path = sound.name.removeprefix("file:")
-        _log.warning("%s: its sound is damaged and left out from there: %s", path, error.strerror)
+        _warn(sound, error.strerror)
+
+
+def _warn(sound: Any, why: str | None) -> None:
+    path = sound.name.removeprefix("file:")
+    _log.warning("%s: its sound is damaged and left out from there: %s", path, why)

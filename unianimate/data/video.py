@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unianimate.files import expect_file
+from unianimate.files import expect_file, expect_writable
 
 from .sound import add_sound, expect_sound
 
@@ -181,7 +181,7 @@ class VideoWriter:
                 raise FileExistsError(f"{path}: this folder exists; name another or remove it")
         elif self._path.exists() and not (self._suffix and self._path.is_file()):
             raise FileExistsError(f"{path}: this exists and is no folder; name another")
-        _expect_writable(self._path)
+        expect_writable(self._path)
         if audio_from is not None:
             with open_container(audio_from) as sound:
                 expect_sound(sound, audio_from)
@@ -306,15 +306,6 @@ class VideoWriter:
             joined.replace(self._partial)
         finally:
             joined.unlink(missing_ok=True)
-
-
-def _expect_writable(path: Path) -> None:
-    """Find out before hours of work that a result cannot be put in its place."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {folder}; make it, or choose another")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: nothing may be written to {folder}; choose another folder")
 
 
 @contextmanager

@@ -120,6 +120,8 @@ class PoseSequence:
             self._write(path)
         except OSError as error:
             # it names the unfinished file, or none
+            if error.errno is None:
+                raise
             raise OSError(error.errno, error.strerror, str(path)) from error
 
     def _write(self, path: Path) -> None:

@@ -221,15 +221,15 @@ def _resume(
     """Load the last checkpoint; return the steps it has done."""
     checkpoint = run.last()
     step = checkpoint.step if checkpoint else 0
-    if accelerator.is_main_process:
-        run.forget_log_after(step)
-    if checkpoint is None:
-        return step
-    if set(checkpoint.weights) != set(trained):
+    if checkpoint is not None and set(checkpoint.weights) != set(trained):
         raise ValueError(
             f"{run.folder}: its checkpoint is of other parameters than this run trains: go on "
             f"with the settings in its config.yaml, or name another folder"
         )
+    if accelerator.is_main_process:
+        run.forget_log_after(step)
+    if checkpoint is None:
+        return step
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(like(checkpoint.weights[name], parameter))
