@@ -34,27 +34,28 @@ def batch(clips):
 
 
 class Asked(nn.Module):
-    """A network that notes what it was asked and answers nothing."""
+    """A network that notes what it was asked and answers the same number everywhere."""
 
-    def __init__(self, unet):
+    def __init__(self, unet, answer):
         super().__init__()
-        self.unet, self.gradient_checkpointing = [unet], False
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.unet, self.gradient_checkpointing, self.before = [unet], False, []
+        self.bias = nn.Parameter(torch.tensor(answer))
 
     def encode_conditions(self, *args, **kwargs):
         self.given = kwargs
         return self.unet[0].encode_conditions(*args, **kwargs)
 
     def forward(self, sample, t, conditions):
+        self.before.append((sample, t, torch.is_grad_enabled()))
         self.sample, self.t, self.conditions = sample, t, conditions
         return self.bias.expand_as(sample)
 
 
-def ask(model, batch, **settings):
+def ask(model, batch, *, answer=0.0, **settings):
     """Run a task with an empty network; return what it tells, and the network."""
     whole = UniAnimate.__new__(UniAnimate)
     nn.Module.__init__(whole)
-    whole.unet, whole.vae = Asked(model.unet), model.vae
+    whole.unet, whole.vae = Asked(model.unet, answer), model.vae
     whole.image_encoder, whole.text_embeds = model.image_encoder, model.text_embeds
     task = DiffusionTask(whole, tiny(diffusion__train=r"['unet\.']", **settings))
     return task(batch), whole.unet
@@ -72,19 +73,50 @@ def clean(batch, seed=0):
     return torch.stack(rows)
 
 
-def test_the_network_gets_noised_latents_and_is_asked_for_their_velocity(model, batch):
-    told, asked = ask(model, batch)
+def signal(t):
+    """Return the share of the clean latents at timesteps (B,), to multiply them by, float64."""
     alpha = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
     alpha = (1 - alpha).cumprod(0).sqrt()
     # zero terminal SNR (arXiv 2305.08891, algorithm 1)
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
-    a = alpha[asked.t].view(-1, 1, 1, 1, 1)
+    return alpha[t].view(-1, 1, 1, 1, 1)
+
+
+def test_the_network_gets_noised_latents_and_is_asked_for_their_velocity(model, batch):
+    told, asked = ask(model, batch)
+    a = signal(asked.t)
     x0 = clean(batch)
     noise = Draws(range(SIZE), tiny()).noise(x0.shape, 0.1)
     torch.testing.assert_close(asked.sample.double(), a * x0 + (1 - a * a).sqrt() * noise)
     velocity = a * noise - (1 - a * a).sqrt() * x0
     assert told["loss"].item() == pytest.approx(velocity.square().mean().item(), rel=1e-5)
     assert told["error"].item() == pytest.approx(told["loss"].item())
+
+
+def test_an_own_estimate_is_noised_and_asked_for_the_truth(model, batch):
+    answer = 0.3
+    told, asked = ask(model, batch, answer=answer, diffusion__scheduled_sampling=1.0)
+    (first, last, learnt), _ = asked.before
+    noise = Draws(range(SIZE), tiny()).noise(first.shape, 0.1)
+    assert torch.equal(first, noise) and last.tolist() == [999] * SIZE and not learnt
+    a = signal(asked.t)
+    estimate = -answer  # of what is clean, by a velocity in pure noise
+    noised = a * estimate + (1 - a * a).sqrt() * noise
+    torch.testing.assert_close(asked.sample.double(), noised)
+    clean_again = a * noised - (1 - a * a).sqrt() * answer
+    wanted = (clean_again - clean(batch)).square().mean().item()
+    assert told["loss"].item() == pytest.approx(wanted, rel=1e-5)
+    told["loss"].backward()
+    assert asked.bias.grad.abs() > 0
+
+
+def test_as_many_steps_start_from_own_estimates_as_are_asked_for(model):
+    share = sum(Draws([2 * step], tiny()).chance(0.75) for step in range(200)) / 200
+    assert 0.65 < share < 0.85
+    # all processes of a step choose alike
+    for step in range(20):
+        one, other = (Draws([2 * step + row], tiny(batch_size=2)) for row in (0, 1))
+        assert one.chance(0.5) == other.chance(0.5)
 
 
 def test_offset_noise_is_constant_over_a_frame_and_channel(model):
@@ -162,12 +194,14 @@ def test_only_the_named_parts_get_gradients():
         DiffusionTask(model, tiny(diffusion__train="[]"))
 
 
-def test_gradients_reach_all_that_is_trained(batch):
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_gradients_reach_all_that_is_trained(batch, own):
     torch.manual_seed(0)
     model = UniAnimate(PRESETS["test"])
     # what is zero at first stops the gradient of what comes before it
     nn.init.normal_(model.unet.conv_out.weight, std=0.1)
     settings = {"diffusion__drop": 0.0, "diffusion__drop_all": 0.0, "diffusion__first_frame": 1.0}
+    settings["diffusion__scheduled_sampling"] = own
     train = r"['unet\.', 'image_encoder\.', 'text_embeds']"
     task = DiffusionTask(model, tiny(diffusion__train=train, **settings))
     task(batch)["loss"].backward()

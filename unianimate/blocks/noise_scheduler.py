@@ -110,6 +110,25 @@ class NoiseScheduler:
         signal, sigma = self._signal_and_sigma(t, x0)
         return signal * noise - sigma * x0
 
+    def get_clean(self, output: Tensor, sample: Tensor, t: int | Tensor) -> Tensor:
+        """Return the clean sample that a prediction for x_t = `sample` stands for, shaped as it.
+
+        Raises:
+            ValueError: a prediction of the noise in pure noise, which says nothing of x0.
+        """
+        signal, sigma = self._signal_and_sigma(t, sample)
+        if self.prediction_type == "v_prediction":
+            return signal * sample - sigma * output
+        if self.prediction_type == "sample":
+            return output
+        if bool((signal == 0).any()):
+            raise ValueError(
+                f"NoiseScheduler.step: x_t at timestep {t} is pure noise, from which a prediction "
+                "of the noise says nothing; use prediction_type 'v_prediction' or "
+                "rescale_betas_zero_snr=False"
+            )
+        return (sample - sigma * output) / signal
+
     def step(
         self,
         model_output: Tensor,
@@ -149,7 +168,7 @@ class NoiseScheduler:
             raise ValueError("NoiseScheduler.step: give generator or variance_noise, not both")
         dtype = torch.promote_types(sample.dtype, torch.float32)
         x, output = sample.to(dtype), model_output.to(dtype)
-        x0 = _clip(self._clean(output, x, timestep), clamp, percentile)
+        x0 = _clip(self.get_clean(output, x, timestep), clamp, percentile)
         # sqrt(a) v + sqrt(1 - a) x for a velocity that is not clipped, and finite where a = 0
         signal, sigma = self._signal_and_sigma(timestep, x)
         noise = (x - signal * x0) / sigma
@@ -180,21 +199,6 @@ class NoiseScheduler:
         )
         variance = self._at(tables.posterior_variance, t, sample)
         return mean, variance, self._at(tables.posterior_log_variance_clipped, t, sample)
-
-    def _clean(self, output: Tensor, x: Tensor, t: int | Tensor) -> Tensor:
-        """Return the clean sample that a prediction at timestep `t` stands for."""
-        signal, sigma = self._signal_and_sigma(t, x)
-        if self.prediction_type == "v_prediction":
-            return signal * x - sigma * output
-        if self.prediction_type == "sample":
-            return output
-        if bool((signal == 0).any()):
-            raise ValueError(
-                f"NoiseScheduler.step: x_t at timestep {t} is pure noise, from which a prediction "
-                "of the noise says nothing; use prediction_type 'v_prediction' or "
-                "rescale_betas_zero_snr=False"
-            )
-        return (x - sigma * output) / signal
 
     def _signal_and_sigma(self, t: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         return (

@@ -97,6 +97,9 @@ class DiffusionConfig:
             shift u / (1 + (shift - 1) u), arXiv 2403.03206; 1 is uniform, as the official system.
         snr_gamma: weight of a timestep is min(SNR, gamma) / (SNR + 1), arXiv 2303.09556; None
             weighs all alike.
+        scheduled_sampling: probability that the clips of a step are noised from what the network
+            makes of pure noise, not from the truth, which is still what it is asked for: it learns
+            to mend its own estimates, as sampling gives it nothing else (exposure bias).
         drop: probability that poses, first frame or image tokens are dropped, each on its own.
         drop_all: probability that all of them are.
         keep_all: probability that none is.
@@ -117,6 +120,7 @@ class DiffusionConfig:
     offset_noise: float = 0.1
     timestep_shift: float = 1.0
     snr_gamma: float | None = None
+    scheduled_sampling: Share = 0.0
     drop: Share = 0.5
     drop_all: Share = 0.1
     keep_all: Share = 0.1

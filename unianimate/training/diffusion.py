@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from unianimate.blocks import NoiseScheduler
 from unianimate.models import UniAnimate
-from unianimate.models.unet3d import Conditions, Kept, draw_kept
+from unianimate.models.unet3d import Conditions, ConditionTensors, Kept, draw_kept
 from unianimate.training.batch import Batch, Posterior
 from unianimate.training.config import DiffusionConfig, TrainConfig
 from unianimate.training.draws import generator_of
@@ -16,7 +16,7 @@ from unianimate.training.parts import train_only
 from unianimate.training.vae import encode_posterior
 
 # what a generator draws, beside the run's seed and the number of a step or an example
-_STEP, _EXAMPLE = range(2)
+_STEP, _EXAMPLE, _WHOLE = range(3)
 
 
 class DiffusionTask(nn.Module):
@@ -59,14 +59,27 @@ class DiffusionTask(nn.Module):
         t = draws.timesteps(total, options.timestep_shift).to(device)
 
         conditions = self._conditions(batch, reference, draws).keeping(draws.kept(options))
-        sample = self.scheduler.add_noise(latents, noise, t)
-        prediction = self.model.unet(sample, t, conditions)
-        wanted = self.scheduler.get_velocity(latents, noise, t)
-        error = (prediction.float() - wanted).square().mean(dim=(1, 2, 3, 4))
+        own = draws.chance(options.scheduled_sampling)
+        start = self._estimate(noise, conditions.tensors) if own else latents
+        sample = self.scheduler.add_noise(start, noise, t)
+        prediction = self.model.unet(sample, t, conditions).float()
+        if own:  # no velocity leads from an estimate to the truth; the clean sample is compared
+            wanted, prediction = latents, self.scheduler.get_clean(prediction, sample, t)
+        else:
+            wanted = self.scheduler.get_velocity(latents, noise, t)
+        error = (prediction - wanted).square().mean(dim=(1, 2, 3, 4))
         loss = error
-        if options.snr_gamma is not None:
+        if options.snr_gamma is not None and not own:
             loss = error * self._weight(t, options.snr_gamma)
         return {"loss": loss.mean(), "error": error.detach().mean()}
+
+    @torch.no_grad()
+    def _estimate(self, noise: Tensor, conditions: ConditionTensors) -> Tensor:
+        """Return the clean latents (B, C, F, h, w) that the network sees in pure noise."""
+        last = self.scheduler.num_train_timesteps - 1
+        t = torch.full((len(noise),), last, device=noise.device)
+        prediction = self.model.unet(noise, t, conditions).float()
+        return self.scheduler.get_clean(prediction, noise, t)
 
     def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Draw latents of the frames (B, C, F, h, w) and of the reference (B, C, h, w)."""
@@ -127,6 +140,7 @@ class Draws:
         self._rows = [number - step * config.batch_size for number in numbers]
         self._examples = _generators(numbers, config.seed, 0)
         self._start = torch.rand((), generator=self._step)
+        self._whole = generator_of(config.seed, _WHOLE, step)
 
     def timesteps(self, total: int, shift: float = 1.0) -> Tensor:
         """Return (B,) int64 in 0 .. total - 1, evenly spaced over the step's clips, shifted."""
@@ -135,6 +149,10 @@ class Draws:
         share = (place + self._start) / size
         share = shift * share / (1 + (shift - 1) * share)
         return (share * total).long().clamp(max=total - 1)
+
+    def chance(self, probability: float) -> bool:
+        """Return whether something that happens to all clips of a step or none does."""
+        return bool(torch.rand((), generator=self._whole) < probability)
 
     def noise(self, shape: torch.Size, offset: float) -> Tensor:
         """Return noise (B, C, F, h, w), some of it constant over a frame and channel."""
