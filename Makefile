@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up everything they need in .venv on a fresh machine
 PYTHON ?= python3
 BIN := .venv/bin
+# byte-compiling all that is installed would take minutes; Python does it for what is imported
+INSTALL := $(BIN)/pip install --quiet --no-compile
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/csrc/*.* kernels/csrc/*/*)
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -46,9 +48,9 @@ clean:
 .venv/installed: $(SOURCES)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable .
+	$(INSTALL) --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet 'unianimate[dev]' # it is there: this adds what dev names
+	$(INSTALL) 'unianimate[dev]' # it is there: this adds what dev names
 	touch $@

@@ -110,6 +110,21 @@ def test_an_own_estimate_is_noised_and_asked_for_the_truth(model, batch):
     assert asked.bias.grad.abs() > 0
 
 
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_decoded_pictures_are_compared_with_the_clip(model, batch, own):
+    settings = {"answer": 0.3, "diffusion__scheduled_sampling": own}
+    plain, _ = ask(model, batch, **settings)
+    told, asked = ask(model, batch, diffusion__pixel_weight=20.0, **settings)
+    a = signal(asked.t).float()
+    decoded = model.vae.decode(a * asked.sample - (1 - a * a).sqrt() * 0.3)
+    pictures = batch.pictures.frames.movedim(-1, 1).float() / 127.5 - 1
+    wanted = (decoded - pictures).square().mean().item()
+    assert (told["loss"] - plain["loss"]).item() == pytest.approx(20 * wanted, rel=1e-4)
+    assert told["error"].item() == pytest.approx(plain["error"].item())
+    told["loss"].backward()
+    assert all(p.grad is None for p in model.vae.parameters())
+
+
 def test_as_many_steps_start_from_own_estimates_as_are_asked_for(model):
     share = sum(Draws([2 * step], tiny()).chance(0.75) for step in range(200)) / 200
     assert 0.65 < share < 0.85

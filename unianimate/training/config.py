@@ -100,6 +100,8 @@ class DiffusionConfig:
         scheduled_sampling: probability that the clips of a step are noised from what the network
             makes of pure noise, not from the truth, which is still what it is asked for: it learns
             to mend its own estimates, as sampling gives it nothing else (exposure bias).
+        pixel_weight: of the squared error of the decoded pictures, in [-1, 1], beside that of the
+            latents (arXiv 2409.17565): what no pixel shows is then learnt last.
         drop: probability that poses, first frame or image tokens are dropped, each on its own.
         drop_all: probability that all of them are.
         keep_all: probability that none is.
@@ -121,6 +123,7 @@ class DiffusionConfig:
     timestep_shift: float = 1.0
     snr_gamma: float | None = None
     scheduled_sampling: Share = 0.0
+    pixel_weight: float = 0.0
     drop: Share = 0.5
     drop_all: Share = 0.1
     keep_all: Share = 0.1

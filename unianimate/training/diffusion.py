@@ -13,7 +13,7 @@ from unianimate.training.config import DiffusionConfig, TrainConfig
 from unianimate.training.draws import generator_of
 from unianimate.training.lora import add_lora
 from unianimate.training.parts import train_only
-from unianimate.training.vae import encode_posterior
+from unianimate.training.vae import encode_posterior, from_pictures
 
 # what a generator draws, beside the run's seed and the number of a step or an example
 _STEP, _EXAMPLE, _WHOLE = range(3)
@@ -63,15 +63,22 @@ class DiffusionTask(nn.Module):
         start = self._estimate(noise, conditions.tensors) if own else latents
         sample = self.scheduler.add_noise(start, noise, t)
         prediction = self.model.unet(sample, t, conditions).float()
-        if own:  # no velocity leads from an estimate to the truth; the clean sample is compared
-            wanted, prediction = latents, self.scheduler.get_clean(prediction, sample, t)
+        clean = self.scheduler.get_clean(prediction, sample, t)
+        if own:  # no velocity leads from an estimate to the truth
+            error = _squares(clean - latents)
         else:
-            wanted = self.scheduler.get_velocity(latents, noise, t)
-        error = (prediction - wanted).square().mean(dim=(1, 2, 3, 4))
+            error = _squares(prediction - self.scheduler.get_velocity(latents, noise, t))
         loss = error
         if options.snr_gamma is not None and not own:
             loss = error * self._weight(t, options.snr_gamma)
+        if options.pixel_weight:
+            loss = loss + options.pixel_weight * self._pixel_error(clean, batch)
         return {"loss": loss.mean(), "error": error.detach().mean()}
+
+    def _pixel_error(self, clean: Tensor, batch: Batch) -> Tensor:
+        """Return (B,), how far decoded latents (B, C, F, h, w) are from the pictures."""
+        decoded = self.model.vae.decode(clean, chunk_size=16)
+        return _squares(decoded - from_pictures(batch.pictures.frames).transpose(1, 2))
 
     @torch.no_grad()
     def _estimate(self, noise: Tensor, conditions: ConditionTensors) -> Tensor:
@@ -193,6 +200,11 @@ class Draws:
 
 def _generators(numbers: Sequence[int], seed: int, purpose: int) -> list[torch.Generator]:
     return [generator_of(seed, _EXAMPLE, purpose, number) for number in numbers]
+
+
+def _squares(difference: Tensor) -> Tensor:
+    """Return the mean square of each item of (B, C, F, h, w)."""
+    return difference.square().mean(dim=(1, 2, 3, 4))
 
 
 def _unit(pictures: Tensor) -> Tensor:
