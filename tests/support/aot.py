@@ -10,11 +10,10 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import triton
-from cuda_aot import Kernel, cuobjdump, read_sass
+from cuda_aot import Instruction, Kernel, cuobjdump, read_sass
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -62,23 +61,26 @@ def compile_kernel(
         target=GPUTarget("cuda", arch, 32),
         options={"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True},
     )
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        usage = _cuobjdump("-res-usage", str(cubin))
-        (instructions,) = read_sass(_cuobjdump("-sass", str(cubin))).values()
+    usage = _cuobjdump("-res-usage", compiled.asm["cubin"])
 
     def number(name: str) -> int:
         return int(re.search(rf"\b{name}:(\d+)", usage)[1])
 
+    def disassemble() -> tuple[Instruction, ...]:
+        (instructions,) = read_sass(_cuobjdump("-sass", compiled.asm["cubin"])).values()
+        return instructions
+
+    # what ptxas spills it puts into local memory: where there is none, nothing is spilled
+    local = number("STACK") + number("LOCAL")
+    moved = [_local_bytes(opcode) for _, opcode, _ in disassemble()] if local else []
     return Kernel(
         name=kernel.__name__,
         registers=number("REG"),
-        spills=sum(_local_bytes(opcode) for _, opcode, _ in instructions),
-        stack=number("STACK") + number("LOCAL"),
+        spills=sum(moved),
+        stack=local,
         # Triton's shared memory is dynamic: the launch asks for it
         shared=compiled.metadata.shared,
-        instructions=instructions,
+        disassemble=disassemble,
     )
 
 
@@ -97,7 +99,11 @@ def _local_bytes(opcode: str) -> int:
     return next((int(m) // 8 for m in modifiers if m in ("64", "128")), 4)
 
 
-def _cuobjdump(*arguments: str) -> str:
+def _cuobjdump(what: str, cubin: bytes) -> str:
     tool = cuobjdump()
     assert tool is not None, "triton's nvidia backend carries cuobjdump, and it was not found"
-    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [tool, what, file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -12,11 +12,15 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "kernels" / "csrc"
+
+
+Instruction = tuple[int, str, str]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Kernel:
         spills: bytes of spill stores and loads.
         stack: a thread's local memory: arrays that did not fit in registers, and spills.
         shared: static shared memory of a block.
-        instructions: (address, opcode with modifiers, operands), in order.
+        disassemble: returns the instructions; a second or so.
     """
 
     name: str
@@ -37,13 +41,18 @@ class Kernel:
     spills: int
     stack: int
     shared: int
-    instructions: tuple[tuple[int, str, str], ...]
+    disassemble: Callable[[], tuple[Instruction, ...]]
+
+    @functools.cached_property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """(address, opcode with modifiers, operands) of all, in order."""
+        return self.disassemble()
 
     def count(self, opcode: str) -> int:
         """Count the instructions ``opcode``, with any modifiers: "MUFU" or "MUFU.EX2"."""
         return _count(self.instructions, opcode)
 
-    def innermost_loops(self) -> list[tuple[tuple[int, str, str], ...]]:
+    def innermost_loops(self) -> list[tuple[Instruction, ...]]:
         """Return the instructions of every loop that holds no other loop."""
         ranges = []
         for address, opcode, operands in self.instructions:
@@ -63,7 +72,7 @@ class Kernel:
         return sum(_count(i, opcode) for i in loops if not with_opcode or _count(i, with_opcode))
 
 
-def _count(instructions: tuple[tuple[int, str, str], ...], opcode: str) -> int:
+def _count(instructions: tuple[Instruction, ...], opcode: str) -> int:
     return sum(name == opcode or name.startswith(opcode + ".") for _, name, _ in instructions)
 
 
@@ -99,7 +108,7 @@ def kernels_of(source: Path, arch: str, *flags: str) -> tuple[Kernel, ...]:
     usage = _usage(done.stdout + done.stderr)
     names = dict(zip(usage, _demangle(list(usage)), strict=True))
     return tuple(
-        Kernel(names[symbol], *numbers, instructions=instructions[symbol])
+        Kernel(names[symbol], *numbers, disassemble=functools.partial(instructions.get, symbol))
         for symbol, numbers in usage.items()
     )
 
@@ -122,7 +131,7 @@ def _usage(log: str) -> dict[str, tuple[int, int, int, int]]:
     return usage
 
 
-def read_sass(sass: str) -> dict[str, tuple[tuple[int, str, str], ...]]:
+def read_sass(sass: str) -> dict[str, tuple[Instruction, ...]]:
     """Read symbol -> instructions from the listing of ``cuobjdump -sass``."""
     line = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);", re.M)
     listing = {}
