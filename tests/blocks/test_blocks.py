@@ -190,6 +190,10 @@ def test_timestep_embedding_widths():
         (lambda: ResnetBlock(32, emb_dim=8)(clip()), "needs an emb"),
         (lambda: ResnetBlock(32)(clip(), torch.zeros(2, 8)), "without emb_dim"),
         (lambda: SpatialTransformer(32, head_dim=16, context_dim=8)(clip()), "needs a context"),
+        (
+            lambda: SpatialTransformer(32, head_dim=16, context_dim=8)(clip(), torch.ones(1, 5, 8)),
+            "context must have the 2 items of x, got 1",
+        ),
         (lambda: TemporalConvBlock(32)(clip()[:, :, 0]), r"\(B, C, F, H, W\)"),
         (lambda: PoseEncoder(8)(torch.rand(1, 3, 2, 12, 16)), "multiples of 8"),
         (lambda: ReferenceEncoder(12)(torch.rand(1, 3, 4, 4)), r"\(B, 4, h, w\)"),

@@ -11,6 +11,11 @@ from unianimate.models.checkpoints import (
     unet_to_official,
     vae_from_official,
 )
+from unianimate.models.checkpoints.files import (
+    CheckpointError,
+    read_checkpoint,
+    write_safetensors,
+)
 from unianimate.models.configs import packaged_config
 from unianimate.models.image_encoder import ImageEncoder
 from unianimate.models.text_encoder import build_text_encoder
@@ -124,6 +129,18 @@ def test_ignored_towers_may_be_absent():
     text = {k: v for k, v in official.items() if not k.startswith("visual.")}
     assert len(image_encoder_from_official(visual)) == 520
     assert len(text_encoder_from_official(text)) == 373
+
+
+def test_a_file_that_may_not_be_read_is_not_called_truncated(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    write_safetensors(file, {"weight": torch.ones(2)})
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("unianimate.models.checkpoints.files.load_file", forbidden)
+    with pytest.raises(CheckpointError, match="it may not be read: Permission denied"):
+        read_checkpoint(file)
 
 
 def test_other_temporal_mixers_have_no_official_form():

@@ -298,6 +298,18 @@ def test_every_parameter_has_a_finite_gradient(mixer):
         assert parameter.grad.any(), name
 
 
+def test_conditions_seen_without_gradients_still_give_them():
+    net = randomised(build())
+    sample, t = noisy()
+    conditions = encode(net, inputs())
+    with torch.no_grad():
+        before = net(sample, t, conditions)
+    after = net(sample, t, conditions)
+    after.sum().backward()
+    assert torch.equal(before, after)
+    assert all(p.grad is not None for p in net.pose_encoder.parameters())
+
+
 def test_gradient_checkpointing_changes_no_gradient():
     net = randomised(build())
 

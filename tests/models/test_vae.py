@@ -152,6 +152,30 @@ def test_a_folder_that_does_not_fit_is_refused(vae, tmp_path):
         VAE.from_pretrained(tmp_path)
 
 
+def test_a_folder_is_written_over_itself(vae, tmp_path):
+    vae.save_pretrained(tmp_path)
+    again = VAE.from_pretrained(tmp_path)  # its weights are mapped from the file
+    again.save_pretrained(tmp_path)
+    state = VAE.from_pretrained(tmp_path).model.state_dict()
+    assert all(torch.equal(state[name], x) for name, x in vae.model.state_dict().items())
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    before = file.read_bytes()
+    broken = VAE.from_pretrained(tmp_path)
+    broken.model.encoder.conv_in.weight = torch.nn.Parameter(
+        torch.full_like(broken.model.encoder.conv_in.weight, torch.nan)
+    )
+    with pytest.raises(CheckpointError, match="not finite"):
+        broken.save_pretrained(tmp_path)
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", file.name]
+
+
+@pytest.mark.parametrize("changed", [{"act_fn": "relu"}, {"shift_factor": 0.1}])
+def test_what_it_does_not_compute_is_refused(vae, changed):
+    with pytest.raises(ValueError, match=f"VAE: {next(iter(changed))} must be"):
+        VAE({**vae.config, **changed})
+
+
 def test_errors(vae):
     with pytest.raises(ValueError, match=r"VAE.encode: pictures must be \(B, 3, H, W\)"):
         vae.encode(torch.zeros(1, 4, 16, 16))

@@ -103,6 +103,23 @@ def test_a_process_to_which_no_frame_comes_has_none(pipeline, poses, monkeypatch
     assert pipeline(photo(), poses).shape == (0, 0, 0, 3)
 
 
+def test_windows_are_encoded_once_as_far_as_they_are_kept(pipeline, poses, monkeypatch):
+    encoded = []
+    encode = type(pipeline.model.unet).encode_conditions
+
+    def counted(unet, *args, **given):
+        encoded.append(given.get("pose") is not None)
+        return encode(unet, *args, **given)
+
+    monkeypatch.setattr(type(pipeline.model.unet), "encode_conditions", counted)
+    monkeypatch.setattr("unianimate.pipelines.animate._KEPT_WINDOWS", 2)
+    windows = len(Window(3, 1).segments(poses.num_frames)[0].windows)
+    assert windows > 2
+    options = {"long": Window(3, 1), "num_inference_steps": 2, "guidance_scale": 1.0}
+    pipeline(photo(), poses, **options)
+    assert sum(encoded) == windows + (windows - 2)
+
+
 def test_frames_come_as_a_stream(pipeline, poses):
     stream = pipeline.stream(photo(), poses, long="chain")
     assert next(stream).shape == (48, 32, 3)
@@ -113,6 +130,9 @@ def test_frames_come_as_a_stream(pipeline, poses):
     [
         ({"width": 40}, "width and height must be multiples of 16 for this model, got 40 x 48"),
         ({"long": "forever"}, "long must be window, chain or single, got 'forever'"),
+        ({"num_frames": 0}, "num_frames must be at least 1, got 0"),
+        ({"num_frames": -3, "long": "chain"}, "num_frames must be at least 1, got -3"),
+        ({"num_inference_steps": 0}, "got 0"),
         ({"fit": "zoom"}, "fit must be stretch, pad or crop, got 'zoom'"),
     ],
 )

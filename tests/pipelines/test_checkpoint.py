@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ from PIL import Image
 from small_run import photo, random_pose, small_model
 
 from unianimate.pipelines import AnimatePipeline, Chain, Checkpoint, Single, Window
-from unianimate.pipelines.checkpoint import SamplerState
+from unianimate.pipelines.checkpoint import SamplerState, recall
 from unianimate.pipelines.folder_lock import release
 from unianimate.pose import DrawnPoses, align_pose
 
@@ -81,6 +82,30 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(model, poses, tmp_path,
     np.testing.assert_array_equal(np.stack(frames), np.stack(whole))
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("scheduler", [None, solver], ids=["ddim", "multistep"])
+def test_a_stopped_chain_goes_on_on_a_gpu(poses, tmp_path, scheduler):
+    model = small_model().to("cuda")
+
+    def fresh():
+        return AnimatePipeline(model, scheduler and scheduler())
+
+    whole = run(fresh(), poses, None, long=Chain(3))
+    run(fresh(), poses, Checkpoint(tmp_path / "run"), long=Chain(3), step=3)
+    frames = run(fresh(), poses, Checkpoint(tmp_path / "run"), long=Chain(3))
+    np.testing.assert_array_equal(np.stack(frames), np.stack(whole))
+
+
+def test_what_a_scheduler_remembers_goes_where_the_latents_are():
+    latents = torch.empty(1, 4, 2, 3, 3, device="meta")
+    remembered = {"outputs": [torch.ones(latents.shape), None], "sigmas": torch.ones(5), "order": 2}
+    scheduler = solver()
+    recall(scheduler, remembered, latents)
+    assert scheduler.outputs[0].device == latents.device and scheduler.outputs[1] is None
+    assert scheduler.sigmas.device.type == "cpu" and scheduler.order == 2
 
 
 def test_steps_that_are_done_are_not_done_again(model, poses, tmp_path):
@@ -182,6 +207,57 @@ def test_one_process_at_a_time_holds_it(tmp_path):
         assert not late.is_empty
         other.kill()
     late.open({"seed": 2})
+
+
+def test_who_is_refused_or_closes_it_lets_others_have_it(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    folder = tmp_path / "run"
+
+    def is_free():
+        # another open file, so this process's own lock counts
+        other = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(other)
+        return True
+
+    begun(folder).close()
+    assert is_free()
+    with pytest.raises(ValueError, match="keeps another run"):
+        Checkpoint(folder).open({"seed": 2})
+    assert is_free()
+    again = Checkpoint(folder)
+    again.open({"seed": 1})
+    assert not is_free()
+    again.close()
+    again.remove()  # closed, so there is nothing of its own to remove
+    assert is_free() and not again.is_empty
+
+
+def test_frames_that_are_lost_are_not_left_out_of_the_video(model, poses, tmp_path):
+    pipeline = AnimatePipeline(model)
+    run(pipeline, poses, Checkpoint(tmp_path / "run"), step=3, long=Chain(3))
+    (tmp_path / "run" / "frames" / "00002.png").unlink()
+    with pytest.raises(ValueError, match="lost frames 2 to 2; start afresh"):
+        run(pipeline, poses, Checkpoint(tmp_path / "run"), long=Chain(3))
+
+
+def test_a_way_of_ones_own_goes_on_in_another_process(model, poses, tmp_path):
+    class Halves:  # its repr holds an address
+        def __init__(self, size):
+            self.size = size
+
+        def segments(self, num_frames):
+            return Chain(self.size).segments(num_frames)
+
+    pipeline = AnimatePipeline(model)
+    run(pipeline, poses, Checkpoint(tmp_path / "run"), step=1, long=Halves(3))
+    with pytest.raises(ValueError, match="long was Halves of segments"):
+        run(pipeline, poses, Checkpoint(tmp_path / "run"), long=Halves(2))
+    assert len(run(pipeline, poses, Checkpoint(tmp_path / "run"), long=Halves(3))) == FRAMES
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -80,6 +80,17 @@ def test_the_same_seed_gives_the_same_bits(scheduler):
     assert not torch.equal(runs[0], denoise(network(), START, scheduler))
 
 
+def test_frames_that_a_window_holds_twice_are_averaged_too(scheduler):
+    frames = 18
+    windows = plan_windows(frames, 16, 4, stride=2)
+    assert any(len(set(window)) < len(window) for window in windows)
+    start = torch.zeros(1, 1, frames, 1, 1)
+    ones = lambda latents, timestep, window: (torch.ones_like(latents), None)  # noqa: E731
+    torch.testing.assert_close(
+        denoise(ones, start, scheduler, windows=windows), denoise(ones, start, scheduler)
+    )
+
+
 def test_frames_outside_all_windows_are_refused(scheduler):
     with pytest.raises(ValueError, match=r"no window has the frames \[8, 9, 10"):
         denoise(network(), START, scheduler, windows=[tuple(range(8))])

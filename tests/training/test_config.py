@@ -78,6 +78,6 @@ def test_every_recipe_is_a_configuration(name):
 
 def test_an_unknown_recipe_names_those_there_are():
     with pytest.raises(
-        ValueError, match="no recipe 'smal'; there are small, small-clips, small-vae"
+        ValueError, match="no recipe 'smal'; there are small, small-clips, small-more"
     ):
         read_recipe("smal")

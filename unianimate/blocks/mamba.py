@@ -13,7 +13,7 @@ _DT_MIN, _DT_MAX = 1e-3, 1e-1
 
 
 class MambaState(NamedTuple):
-    """What a forward-only Mamba block knows of the frames before a clip, both float32.
+    """What a forward-only Mamba block knows of the frames before a clip, float32 (or float64).
 
     Attributes:
         conv: (B, S, d_conv - 1, width), the last inputs of the convolution.

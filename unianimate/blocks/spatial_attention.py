@@ -29,7 +29,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return scaled_dot_product_attention(q, k, v)
     items = max(1, _SCORES // (q.shape[1] * q.shape[2] * k.shape[2]))
     keys = (k * k.shape[-1] ** -0.5).transpose(-2, -1)
-    parts = zip(q.split(items), keys.split(items), v.split(items))
+    parts = zip(q.split(items), keys.split(items), v.split(items), strict=True)
     return torch.cat([(a @ b).softmax(-1) @ c for a, b, c in parts])
 
 
@@ -97,13 +97,19 @@ class SpatialTransformer(nn.Module):
             (B, dim, F, H, W).
 
         Raises:
-            ValueError: the context is missing, or given to a block built without `context_dim`.
+            ValueError: the context is missing, of another batch size, or given to a block built
+                without `context_dim`.
         """
         if (context is None) != (self.context_dim is None):
             need = (
                 "was built without context_dim and takes no" if context is not None else "needs a"
             )
             raise ValueError(f"SpatialTransformer: it {need} context")
+        if context is not None and context.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"SpatialTransformer: the context must have the {x.shape[0]} items of x, "
+                f"got {context.shape[0]}; expand one that all share"
+            )
         x = channels_last(x)
         batch, frames = x.shape[0], x.shape[2]
         h = self.proj_in(to_locations(from_frames(self.norm(to_frames(x)), batch)))

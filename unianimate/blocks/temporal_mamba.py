@@ -92,9 +92,7 @@ class TemporalMamba(nn.Module):
         own = bidirectional and not share_dynamics
         self.norm = GroupNorm(dim, eps=1e-6, activation=None)
         self.in_proj = nn.Linear(dim, 2 * width, bias=False)
-        self.conv, self.conv_reverse = per_direction(
-            bidirectional, lambda: CausalConv(width, d_conv)
-        )
+        self.conv, self.conv_reverse = per_direction(bidirectional, conv)
         self.x_proj, self.x_proj_reverse = per_direction(bidirectional, projection)
         self.dt_down = nn.Linear(width, rank, bias=False) if share_dynamics else None
         self.dt_proj, self.dt_proj_reverse = per_direction(own, step)

@@ -33,6 +33,9 @@ class VAE(nn.Module):
     Args:
         config: The configuration of an `AutoencoderKL`; None is the official one.
 
+    Raises:
+        ValueError: If it asks for another activation than SiLU, or for a shift of latents.
+
     Attributes:
         model: The `AutoencoderKL` itself.
     """
@@ -42,6 +45,12 @@ class VAE(nn.Module):
 
         super().__init__()
         self.config = dict(packaged_config("vae") if config is None else config)
+        for name, wanted in {"act_fn": ("silu", "swish"), "shift_factor": (None, 0)}.items():
+            if self.config.get(name, wanted[0]) not in wanted:
+                raise ValueError(
+                    f"VAE: {name} must be {' or '.join(map(str, wanted))}, "
+                    f"got {self.config[name]!r}: this VAE computes nothing else"
+                )
         self.model = AutoencoderKL.from_config(self.config)
         _fuse_norms(self.model)
 

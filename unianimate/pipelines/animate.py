@@ -1,8 +1,9 @@
 """`AnimatePipeline`: a photo and a sequence of poses to video."""
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +20,22 @@ from unianimate.models import UniAnimate, predict_both
 from unianimate.models.unet3d import Conditions
 from unianimate.pose import PoseSource
 
-from .checkpoint import Checkpoint, Nowhere, SamplerState, Store, scheduler_memory
+from .checkpoint import Checkpoint, Nowhere, SamplerState, Store, recall, scheduler_memory
 from .denoise import denoise
 from .distributed import ALONE, Processes, SharedStore
-from .fingerprint import array_digest, environment, model_digest, scheduler_digest
+from .fingerprint import (
+    array_digest,
+    environment,
+    model_digest,
+    scheduler_digest,
+    text_digest,
+)
 from .long_video import Chain, LongVideo, Segment, Single, Window, make_video
 
 Long = Literal["window", "chain", "single"]
 Progress = Callable[[int, int], None]
 
-# windows whose encoded poses are kept from one step to the next; others are encoded again
+# the first windows keep their encoded poses from one step to the next; others are encoded again
 _KEPT_WINDOWS = 8
 
 
@@ -117,19 +124,21 @@ class AnimatePipeline:
         settings: dict[str, Any] = {
             "width": config.width if width is None else width,
             "height": config.height if height is None else height,
-            "num_frames": min(poses.num_frames, num_frames or poses.num_frames),
+            "num_frames": _frames(poses, num_frames),
             "guidance_scale": config.guidance if guidance_scale is None else guidance_scale,
-            "seed": seed,
+            "seed": operator.index(seed),
             "fit": fit,
             "low_memory": low_memory,
         }
         segments = way.segments(settings["num_frames"])
-        if self.processes.size > 1 and any(segment.windows is None for segment in segments):
+        # the next segment starts from a picture, and only the first process decodes
+        can_share = len(segments) == 1 and segments[0].windows is not None
+        if self.processes.size > 1 and not can_share:
             raise ValueError(
                 f"{self.processes.size} processes can share windows only: choose the long way "
                 f"'window', or one process"
             )
-        steps = num_inference_steps or self.default_steps
+        steps = self.default_steps if num_inference_steps is None else num_inference_steps
         run = _Run(self, reference, poses, steps, **settings)
         store: Store = Nowhere()
         if checkpoint is not None and self.processes.is_first:
@@ -138,7 +147,7 @@ class AnimatePipeline:
                 {
                     **settings,
                     "steps": steps,
-                    "long": repr(way),
+                    "long": _name(way, segments),
                     "scheduler": scheduler_digest(self.scheduler),
                     "photo": array_digest(np.asarray(reference.convert("RGB"))),
                     "poses": poses.digest,
@@ -160,18 +169,18 @@ class AnimatePipeline:
     @property
     def size_multiple(self) -> int:
         """Width and height must be multiples of this."""
-        return int(8 * 2 ** (len(self.model.config.unet.levels) - 1))
+        return self.model.config.unet.size_multiple
 
     def _way(self, name: str) -> LongVideo:
         size = self.model.config.num_frames
-        ways: dict[str, LongVideo] = {
-            "window": Window(size, size // 4),
-            "chain": Chain(size),
-            "single": Single(),
-        }
-        if name not in ways:
-            raise ValueError(f"long must be window, chain or single, got {name!r}")
-        return ways[name]
+        match name:
+            case "window":
+                return Window(size, size // 4)
+            case "chain":
+                return Chain(size)
+            case "single":
+                return Single()
+        raise ValueError(f"long must be window, chain or single, got {name!r}")
 
 
 class _Run:
@@ -198,8 +207,6 @@ class _Run:
                 f"width and height must be multiples of {multiple} for this model, "
                 f"got {width} x {height}"
             )
-        if num_frames < 1:
-            raise ValueError("there are no poses, so there is no video to make")
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed must be 0 to 2**64 - 1, got {seed}")
         if not math.isfinite(guidance_scale):
@@ -243,7 +250,7 @@ class _Run:
         else:
             latents, first_step = state.latents.to(self.model.device), state.step
             self.generator.set_state(state.generator)
-            vars(self.scheduler).update(state.scheduler)
+            recall(self.scheduler, state.scheduler, latents)
 
         def step_done(step: int, timestep: Tensor, latents: Tensor) -> None:
             self._store.save(
@@ -260,9 +267,16 @@ class _Run:
                 done = number * len(self.scheduler.timesteps) + step + 1
                 self._progress(done, self._steps_in_all)
 
-        @lru_cache(maxsize=_KEPT_WINDOWS)
+        kept: dict[tuple[int, ...], Conditions] = {}
+
         def conditions(window: tuple[int, ...]) -> Conditions:
-            return self._conditions([segment.frames[i] for i in window], first_frame)
+            if window in kept:
+                return kept[window]
+            made = self._conditions([segment.frames[i] for i in window], first_frame)
+            # not those used last: the windows come round in order, and each would be gone by then
+            if len(kept) < _KEPT_WINDOWS:
+                kept[window] = made
+            return made
 
         with self.model.using("unet"):
             unet = self.model.unet
@@ -326,7 +340,7 @@ class _Run:
             pose=pose[None],
             reference_pose=self.reference_pose,
             reference_latents=self.reference_latents,
-            first_frame=None if first_frame is None else first_frame[None],
+            first_frame=None if first_frame is None else first_frame[None].to(self.model.device),
         )
 
     def _nothing(self, num_frames: int) -> Conditions:
@@ -340,6 +354,22 @@ class _Run:
         """Return a pose picture as (1, 3, H, W) in [0, 1] at the size of the video."""
         stretched = fit_picture(Image.fromarray(picture), *self.size, "stretch")
         return _to_tensor(np.asarray(stretched))[None].to(self.model.device)
+
+
+def _name(way: LongVideo, segments: Sequence[Segment]) -> str:
+    """Return what tells a way from others, in any process; a plain object's repr does not."""
+    if is_dataclass(way):
+        return repr(way)
+    return f"{type(way).__name__} of segments {text_digest(repr(segments))}"
+
+
+def _frames(poses: PoseSource, wanted: int | None) -> int:
+    """Return how many frames the video has."""
+    if poses.num_frames < 1:
+        raise ValueError("there are no poses, so there is no video to make")
+    if wanted is not None and wanted < 1:
+        raise ValueError(f"num_frames must be at least 1, got {wanted}")
+    return poses.num_frames if wanted is None else min(poses.num_frames, wanted)
 
 
 def _to_tensor(picture: NDArray[np.uint8]) -> Tensor:

@@ -132,16 +132,20 @@ class Checkpoint:
         self.folder.mkdir(exist_ok=True)
         if not self._run.is_file() and any(path != self.scratch for path in self.folder.iterdir()):
             raise FileExistsError(f"{self.folder}: this folder holds other things; name another")
+        text = json.dumps(run, indent=2).encode()
         hold(self.folder)
         go_on = self._resume and not self.is_empty
         if go_on:
-            self._expect(run)
+            try:
+                self._expect(run)
+            except ValueError:
+                release(self.folder)
+                raise
         self._is_open = True
         if not go_on:
             self._clear()
         self._empty_scratch()
         if not go_on:
-            text = json.dumps(run, indent=2).encode()
             self._write(self._run, lambda file: file.write(text))
             self._frames.mkdir()
         self.resumed_frames = len(list(self._frames.iterdir()))
@@ -188,13 +192,18 @@ class Checkpoint:
         torch.save(content, buffer)
         self._write(self._state, lambda file: file.write(buffer.getbuffer()))
 
+    def close(self) -> None:
+        """Let other processes have the folder, and keep what is in it."""
+        if self._is_open:
+            release(self.folder)
+            self._is_open = False
+
     def remove(self) -> None:
         """Remove what is kept, and the folder; does nothing if no run has opened it."""
         if self._is_open:
             self._clear()
-            release(self.folder)
             self.folder.rmdir()
-            self._is_open = False
+            self.close()
 
     def _frame(self, number: int) -> Path:
         return self._frames / f"{number:05d}.png"
@@ -240,14 +249,37 @@ class Checkpoint:
             error.filename = error.filename or str(path)
             raise
         partial.replace(path)
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Put the names in a folder on the disk, where the system can; it keeps them for later else."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def scheduler_memory(scheduler: Any) -> dict[str, Any]:
     """Return what a scheduler remembers from one step to the next: its plain attributes.
 
-    `vars` of another scheduler of the same kind and timesteps, updated by it, goes on from there.
+    Another scheduler of the same kind and timesteps, given it by `recall`, goes on from there.
     """
     return {name: value for name, value in vars(scheduler).items() if _is_plain(value)}
+
+
+def recall(scheduler: Any, memory: Mapping[str, Any], latents: Tensor) -> None:
+    """Give a scheduler its memory back; tensors shaped like the latents go where those are."""
+
+    def beside(value: Any) -> Any:
+        if type(value) in (list, tuple):
+            return type(value)(map(beside, value))
+        # the others, timesteps and noise levels, stay on the CPU
+        return value.to(latents.device) if getattr(value, "shape", 0) == latents.shape else value
+
+    vars(scheduler).update({name: beside(value) for name, value in memory.items()})
 
 
 def _is_plain(value: Any) -> bool:

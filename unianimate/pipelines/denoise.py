@@ -70,7 +70,8 @@ def denoise(
     plan = [tuple(range(frames))] if windows is None else [tuple(w) for w in windows]
     visits = torch.zeros(frames, dtype=latents.dtype)
     for window in plan:
-        visits[list(window)] += 1
+        # a window may hold a frame twice
+        visits.index_add_(0, torch.tensor(window), visits.new_ones(len(window)))
     if not bool((visits > 0).all()):
         left_out = torch.nonzero(visits == 0).flatten().tolist()
         raise ValueError(f"denoise: no window has the frames {left_out}")

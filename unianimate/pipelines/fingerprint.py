@@ -36,7 +36,11 @@ def scheduler_digest(scheduler: Any) -> str:
     config = dict(getattr(scheduler, "config", vars(scheduler)))
     # diffusers keeps notes of its own there, in no certain order
     entries = sorted((name, repr(value)) for name, value in config.items() if name[0] != "_")
-    text = repr((type(scheduler).__name__, entries))
+    return text_digest(repr((type(scheduler).__name__, entries)))
+
+
+def text_digest(text: str) -> str:
+    """Return a digest of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
 
 

@@ -127,12 +127,18 @@ def make_video(job: Job, segments: Sequence[Segment], store: Store) -> Iterator[
         job: does the work.
         segments: of the whole video.
         store: keeps states and frames, and has those of an interrupted run.
+
+    Raises:
+        ValueError: the store has a state of a later segment than its frames lead to.
     """
     made = 0
     for frame in store.frames():
         yield frame
         made += 1
     state = store.load()
+    before = 0 if state is None or state.segment == 0 else segments[state.segment - 1].frames.stop
+    if made < before:
+        raise ValueError(f"what is kept has lost frames {made} to {before - 1}; start afresh")
     first_frame = None if state is None else state.first_frame
     for number, segment in enumerate(segments):
         if state is not None and number < state.segment:

@@ -73,6 +73,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: refused, it holds code ({name}) and not only tensors; "
             "fetch it again from its publisher"
         ) from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: it may not be read: {error.strerror}") from error
     except (RuntimeError, EOFError, OSError, SafetensorError, ValueError, KeyError) as error:
         raise _unreadable(path) from error
     if not isinstance(content, dict):
@@ -124,6 +126,8 @@ def write_safetensors(
 ) -> int:
     """Write a safetensors file one tensor at a time and return the CRC-32 of its bytes.
 
+    The file appears when it is whole; one that was there is kept if this fails.
+
     The library's own writer copies the whole state first; this one needs room for one tensor.
 
     Args:
@@ -145,18 +149,25 @@ def write_safetensors(
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        head = struct.pack("<Q", len(text)) + text
-        file.write(head)
-        checksum = zlib.crc32(head)
-        for name, tensor in state.items():
-            if not bool(tensor.isfinite().all()):
-                raise CheckpointError(f"tensor {name!r} holds values that are not finite")
-            data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-            file.write(data)
-            checksum = zlib.crc32(data, checksum)
-            if on_bytes is not None:
-                on_bytes(len(data))
+    # beside it: the tensors may be mapped from the very file they are to replace
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            head = struct.pack("<Q", len(text)) + text
+            file.write(head)
+            checksum = zlib.crc32(head)
+            for name, tensor in state.items():
+                if not bool(tensor.isfinite().all()):
+                    raise CheckpointError(f"tensor {name!r} holds values that are not finite")
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                data = flat.view(torch.uint8).numpy().data
+                file.write(data)
+                checksum = zlib.crc32(data, checksum)
+                if on_bytes is not None:
+                    on_bytes(len(data))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return checksum
 
 

@@ -78,15 +78,16 @@ class Conditions:
     condition_channels: int
     reference_in_every_frame: bool = False
     pose_kept: Tensor | None = None
-    _made: list[ConditionTensors] = field(default_factory=list, init=False, repr=False)
+    _made: dict[bool, ConditionTensors] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def tensors(self) -> ConditionTensors:
-        """What the network reads, made at the first call."""
+        """What the network reads, made at the first call, and anew where gradients are wanted."""
         # not a cached_property: torch.compile cannot trace its lock
-        if not self._made:
-            self._made.append(self._make())
-        return self._made[0]
+        grad = torch.is_grad_enabled()
+        if grad not in self._made:
+            self._made[grad] = self._made.get(True) or self._make()
+        return self._made[grad]
 
     def _make(self) -> ConditionTensors:
         batch = max(self.text.shape[0], self.image.shape[0])
@@ -150,7 +151,7 @@ class Conditions:
             p_all_zero: share of items that lose all three.
             p_all_keep: share of items that keep all three.
         """
-        batch = max(t.shape[0] for t in self.tensors)
+        batch = max(self.text.shape[0], self.image.shape[0])
         kept = draw_kept(batch, generator, p=p, p_all_zero=p_all_zero, p_all_keep=p_all_keep)
         return self.keeping(kept)
 
