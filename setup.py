@@ -56,7 +56,10 @@ def levels() -> dict[str, list[str]]:
 
 
 def run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise BuildFailure(f"{command[0]} does not run: {error.strerror}") from error
     if done.returncode != 0:
         print(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
         first = next(
@@ -105,6 +108,11 @@ def cuda_archs(build: str) -> list[str]:
         if listed.returncode == 0:
             seen = {line.strip().replace(".", "") for line in listed.stdout.split()}
             archs = sorted(seen & set(KNOWN_ARCHS), key=int)
+            if seen and not archs:
+                raise BuildFailure(
+                    f"the visible GPUs ({', '.join(f'sm_{arch}' for arch in sorted(seen))}) are "
+                    f"not among {', '.join(KNOWN_ARCHS)} (triton serves them)"
+                )
     if not archs and build == "cuda":
         raise BuildFailure("no supported GPU is visible: name one, as UNIANIMATE_CUDA_ARCHS=90")
     return archs
@@ -140,6 +148,12 @@ def compile_all(jobs: list[tuple[list[str], Path]]) -> list[str]:
     return [str(target) for _, target in jobs]
 
 
+def link(linker: list[str], objects: list[str], library: Path) -> None:
+    partial = library.with_name(library.name + ".partial")
+    run([*linker, *objects, "-o", str(partial)])
+    partial.replace(library)
+
+
 def build_library(folder: Path, build: str) -> dict[str, object]:
     """Build into ``folder``; return the report that the package reads at run time."""
     if build not in ("auto", "cpu", "cuda", "off"):
@@ -155,12 +169,13 @@ def build_library(folder: Path, build: str) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as temporary:
         objects = Path(temporary)
         try:
-            linked = compile_all(cpu_jobs(objects))
+            for_cpu = compile_all(cpu_jobs(objects))
         except BuildFailure as failure:
             if build != "auto":
                 raise
             return {**report, "cpu": str(failure), "cuda": str(failure)}
-        linker = [*cxx(), "-shared", "-pthread"]
+        host_linker = [*cxx(), "-shared", "-pthread"]
+        linker, linked = host_linker, for_cpu
         try:
             if build == "cpu":
                 raise BuildFailure(
@@ -173,16 +188,23 @@ def build_library(folder: Path, build: str) -> dict[str, object]:
                     "architectures, as UNIANIMATE_CUDA_ARCHS=90 (triton serves GPUs meanwhile)"
                 )
             jobs = cuda_jobs(objects, archs)
-            linked += compile_all(jobs)
+            linked = for_cpu + compile_all(jobs)
             linker = [nvcc(), "-shared", "--cudart=static", "-Xcompiler=-pthread"]
             report["cuda_archs"] = archs
         except BuildFailure as failure:
             if build == "cuda":
                 raise
             report["cuda"] = str(failure)
-        partial = folder / (LIBRARY + ".partial")
-        run([*linker, *linked, "-o", str(partial)])
-        partial.replace(folder / LIBRARY)
+        try:
+            link(linker, linked, folder / LIBRARY)
+        except BuildFailure as failure:
+            if build != "auto":
+                raise
+            report |= {"cuda": report["cuda"] or str(failure), "cuda_archs": []}
+            try:
+                link(host_linker, for_cpu, folder / LIBRARY)
+            except BuildFailure as again:
+                return {**report, "cpu": str(again)}
     return {**report, "compiler": cxx()[0], "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -193,7 +215,7 @@ class BuildNative(build_ext):
         folder = ROOT / PACKAGE if self.inplace else Path(self.build_lib) / PACKAGE.name
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            report = build_library(folder, os.environ.get("UNIANIMATE_BUILD", "auto"))
+            report = build_library(folder, os.environ.get("UNIANIMATE_BUILD") or "auto")
         except BuildFailure as failure:
             raise SystemExit(f"unianimate: {failure}") from None
         if report["cpu"] is not None:

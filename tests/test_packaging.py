@@ -88,6 +88,24 @@ def test_a_broken_compiler_is_reported_not_fatal(tmp_path):
     assert "false failed on" in str(report(package)["cpu"])
 
 
+def test_a_compiler_that_is_not_there_is_reported_not_fatal(tmp_path):
+    done, package = build(tmp_path, CXX=str(tmp_path / "g++"), UNIANIMATE_BUILD="")
+    assert done.returncode == 0, done.stderr
+    assert "g++ does not run: No such file" in str(report(package)["cpu"])
+
+
+def test_a_broken_linker_is_reported_not_fatal(tmp_path):
+    compiler = tmp_path / "g++"
+    # what it would compile is empty, and linking fails
+    refuse, write = 'case "$*" in *-shared*) exit 3;; esac', 'eval ": > \\"\\${$#}\\""'
+    compiler.write_text(f"#!/bin/sh\n{refuse}\n{write}\n")
+    compiler.chmod(0o755)
+    done, package = build(tmp_path, CXX=str(compiler))
+    assert done.returncode == 0, done.stderr
+    assert "g++ failed on" in str(report(package)["cpu"])
+    assert not list(package.glob("*.so*"))
+
+
 @pytest.mark.parametrize(
     ("environment", "message"),
     [

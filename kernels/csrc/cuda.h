@@ -151,7 +151,24 @@ class DeviceGuard {
     bool moved_ = false;
 };
 
-constexpr size_t kDefaultSharedLimit = 48 * 1024;
+// A block has 48 KiB of shared memory unasked, static and dynamic together; no kernel has more than
+// half of that static.
+constexpr size_t kUnaskedShared = 24 * 1024;
+
+// Grants `kernel` all the dynamic shared memory that the device has beside its static. It is the
+// same for every call, so no thread takes it from another.
+template <class Kernel> cudaError_t grant_shared(Kernel kernel) {
+    int device = 0, most = 0;
+    cudaFuncAttributes attributes = {};
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) {
+        error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    }
+    if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel);
+    if (error != cudaSuccess) return error;
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                most - static_cast<int>(attributes.sharedSizeBytes));
+}
 
 // Launches `kernel` with `shared` bytes of dynamic shared memory; returns NULL or the error's text.
 template <class... Parameters, class... Given>
@@ -159,10 +176,7 @@ const char* launch(void (*kernel)(Parameters...), int64_t blocks, int threads, s
                    void* stream, Given... arguments) {
     if (blocks > 2147483647) return "the tensor needs more than 2^31 - 1 blocks: split the batch";
     cudaError_t error = cudaSuccess;
-    if (shared > kDefaultSharedLimit) {
-        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared));
-    }
+    if (shared > kUnaskedShared) error = grant_shared(kernel);
     if (error == cudaSuccess) {
         cudaLaunchConfig_t config = {};
         config.gridDim = dim3(static_cast<unsigned>(blocks));

@@ -71,11 +71,16 @@ register(
 )
 register(
     "temporal_attention",
-    native=native_backend("temporal_attention"),
+    native=native_backend("temporal_attention", cuda=False),
     triton=triton_backend(),
     reference=REFERENCE,
     xformers=peer_backend("xformers", "xformers"),
 )
-register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv"))
-register("geglu", native=native_backend("geglu"), triton=triton_backend(), reference=REFERENCE)
+register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv", cuda=False))
+register(
+    "geglu",
+    native=native_backend("geglu", cuda=False),
+    triton=triton_backend(),
+    reference=REFERENCE,
+)
 check_process_backend()

@@ -13,13 +13,18 @@ _GPU = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
 REFERENCE = Backend(dict.fromkeys(("cpu", "cuda", "mps", "xpu", "meta"), _CPU | _GPU), {})
 
+_YES = ("1", "true", "on", "yes", "y")
+
 # Triton decides at decoration whether it interprets; the variable is Triton's own
-TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in _YES
 
 
-def native_backend(op: str) -> Backend:
-    """Return the native backend of ``op``: C++ on CPU tensors, CUDA C++ on GPU tensors."""
-    return Backend({"cpu": _CPU, "cuda": _GPU}, native_off(f"{op}_forward"))
+def native_backend(op: str, *, cuda: bool = True) -> Backend:
+    """Return the native backend of ``op``: C++ on CPU tensors, CUDA C++, if any, on GPU tensors."""
+    off = native_off(f"{op}_forward")
+    if cuda:
+        return Backend({"cpu": _CPU, "cuda": _GPU}, off)
+    return Backend({"cpu": _CPU}, {device: why for device, why in off.items() if device == "cpu"})
 
 
 def triton_backend() -> Backend:

@@ -1,6 +1,6 @@
 """What every op asks of its arguments, said in one sentence each."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -8,10 +8,12 @@ from torch import Tensor
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-def expect_activations(op: str, tensors: Mapping[str, Tensor | None]) -> None:
+def expect_activations(
+    op: str, tensors: Mapping[str, Tensor | None], *, optional: Collection[str] = ()
+) -> None:
     """Check that the activations are floating, share dtype and device and have unit last stride.
 
-    The first entry sets the dtype and device the others must have; None entries are skipped.
+    The first entry sets the dtype and device the others must have; the optional may be None.
 
     Raises:
         TypeError: not a tensor, not floating point, or mixed dtypes.
@@ -19,10 +21,9 @@ def expect_activations(op: str, tensors: Mapping[str, Tensor | None]) -> None:
     """
     first_name, first = next(iter(tensors.items()))
     for name, tensor in tensors.items():
-        if tensor is None:
+        if tensor is None and name in optional:
             continue
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+        tensor = expect_tensor(op, name, tensor)
         assert first is not None
         if tensor.dtype not in FLOATING:
             raise TypeError(
@@ -38,7 +39,7 @@ def expect_activations(op: str, tensors: Mapping[str, Tensor | None]) -> None:
 
 
 def expect_parameters(
-    op: str, x: Tensor, tensors: Mapping[str, Tensor | None], x_name: str = "x"
+    op: str, x: Tensor, tensors: Mapping[str, Tensor | None], *, optional: Collection[str] = ()
 ) -> None:
     """Check that decays, their biases and states are float32 (float64 beside a float64 ``x``).
 
@@ -48,15 +49,42 @@ def expect_parameters(
     """
     wanted = torch.float64 if x.dtype == torch.float64 else torch.float32
     for name, tensor in tensors.items():
-        if tensor is None:
+        if tensor is None and name in optional:
             continue
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+        tensor = expect_tensor(op, name, tensor)
         if tensor.dtype != wanted:
             raise TypeError(
-                f"{op}: {name} must be {wanted} beside {x_name} of {x.dtype}, got {tensor.dtype}"
+                f"{op}: {name} must be {wanted} beside x of {x.dtype}, got {tensor.dtype}"
             )
-        expect_device(op, name, tensor, x_name, x)
+        expect_device(op, name, tensor, "x", x)
+
+
+def expect_alike(
+    op: str, x: Tensor, tensors: Mapping[str, Tensor | None], *, optional: Collection[str] = ()
+) -> None:
+    """Check that ``x`` is floating and the others have its dtype and device, with any strides.
+
+    Raises:
+        TypeError: not a tensor, not floating point, or mixed dtypes.
+        ValueError: mixed devices.
+    """
+    for name, tensor in {"x": x, **tensors}.items():
+        if tensor is None and name in optional:
+            continue
+        tensor = expect_tensor(op, name, tensor)
+        if tensor.dtype not in FLOATING or tensor.dtype != x.dtype:
+            raise TypeError(
+                f"{op}: {name} is {tensor.dtype} and x is {x.dtype}; give both the same of "
+                f"float32, bfloat16, float16 and float64"
+            )
+        expect_device(op, name, tensor, "x", x)
+
+
+def expect_tensor(op: str, name: str, value: object) -> Tensor:
+    """Return ``value``, which must be a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    return value
 
 
 def expect_device(op: str, name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
@@ -79,8 +107,7 @@ def expect_unit_stride(op: str, name: str, tensor: Tensor) -> None:
 
 def expect_rank(op: str, name: str, tensor: Tensor, axes: str) -> None:
     """Check the number of axes; ``axes`` names them for the message, as in "(B, F, S, D)"."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+    tensor = expect_tensor(op, name, tensor)
     if tensor.dim() != axes.count(",") + 1:
         raise ValueError(f"{op}: {name} must be {axes}, got shape {tuple(tensor.shape)}")
 

@@ -132,7 +132,7 @@ def use_backend(backend: str | None = None, /, **of_op: str) -> Iterator[None]:
     ``use_backend("reference")`` binds every op that has a backend of that name; ops that have
     none keep their own order. ``use_backend(temporal_attention="xformers")`` binds single ops. A
     bound backend never falls back: a call it cannot serve raises `BackendError`. The binding
-    belongs to the process, not to a thread.
+    belongs to the process, not to a thread, and blocks must nest: leave the last one first.
 
     Raises:
         ValueError: no op has such a backend, or there is no such op.
@@ -151,13 +151,16 @@ def use_backend(backend: str | None = None, /, **of_op: str) -> Iterator[None]:
                 f"use_backend: {op} has no backend {name!r}; it has {', '.join(_BACKENDS[op])}"
             )
         binding[op] = name
-    before = dict(_BOUND)
+    before = {op: _BOUND.get(op) for op in binding}
     _BOUND.update(binding)
     try:
         yield
     finally:
-        _BOUND.clear()
-        _BOUND.update(before)
+        for op, earlier in before.items():
+            if earlier is None:
+                del _BOUND[op]
+            else:
+                _BOUND[op] = earlier
 
 
 def check_process_backend() -> None:

@@ -70,7 +70,18 @@ def call(entry: str, arguments: Arguments, like: Tensor) -> None:
         function = _function(f"{entry}_{'avx2' if wide else cpu_level}")
     message = function(ctypes.byref(arguments))
     if message is not None:
-        raise RuntimeError(f"{entry}: {message.decode()}")
+        raise RuntimeError(f"{entry}: {message.decode()}{_cure(message, like.device)}")
+
+
+def _cure(message: bytes, device: torch.device) -> str:
+    """Return what helps against an error of the library, or nothing."""
+    if b"no kernel image" not in message:
+        return ""
+    archs = ", ".join(f"sm_{arch}" for arch in build_report().get("cuda_archs", []))
+    return (
+        f" ({device}): the CUDA code was built for {archs}; reinstall the package on this machine, "
+        "or set UNIANIMATE_BACKEND=triton"
+    )
 
 
 def _function(symbol: str) -> Any:
@@ -98,7 +109,7 @@ def native_off(entry: str) -> dict[str, str]:
     if cuda_off is not None:
         off["cuda"] = cuda_off
     elif not has(entry, "cuda"):
-        off["cuda"] = "this op has no CUDA C++ form: another backend serves GPUs"
+        off["cuda"] = f"the library has no CUDA form of {entry}: reinstall the package"
     return off
 
 
@@ -136,9 +147,15 @@ def _share_thread_pool(found: ctypes.CDLL) -> None:
     maps = Path("/proc/self/maps")
     if not maps.is_file():
         return
-    pattern = r"/\S*(?:libgomp|libiomp5|libomp)[^/\s]*\.so\S*"
-    for path in dict.fromkeys(re.findall(pattern, maps.read_text())):
-        pool = ctypes.CDLL(path)
+    # address, rights, offset, device, inode and the path, which may have spaces
+    mapped = (line.split(maxsplit=5) for line in maps.read_text().splitlines())
+    for path in dict.fromkeys(fields[5] for fields in mapped if len(fields) == 6):
+        if not re.match(r"(libgomp|libiomp5|libomp)[^/]*\.so", Path(path).name):
+            continue
+        try:
+            pool = ctypes.CDLL(path)
+        except OSError:  # replaced since it was loaded
+            continue
         if hasattr(pool, "GOMP_parallel"):
             found.ua_set_fork(ctypes.cast(pool.GOMP_parallel, ctypes.c_void_p))
             return

@@ -161,6 +161,7 @@ def test_gradcheck(geometric, own):
 @pytest.mark.parametrize("own", [(), DYNAMICS])
 def test_opcheck(own):
     inputs = with_own(make_inputs(4), own)
+    bidirectional_selective_scan(**inputs, backend="native")
     order = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", *(f"{n}_reverse" for n in DYNAMICS))
     tensors = [inputs.get(name) for name in order]
     tensors = [None if t is None else t.float().requires_grad_() for t in tensors]
@@ -195,6 +196,7 @@ def test_autocast_casts_activations_and_keeps_parameters():
         ({"x_reverse": torch.zeros(1, 4, 2, 6)}, ValueError, r"dt must have shape \(1, 4, 2, 6\)"),
         ({"dt_reverse": torch.zeros(1, 4, 2, 5).bfloat16()}, TypeError, "the same dtype"),
         ({"A_reverse": torch.zeros(5)}, ValueError, r"A_reverse must have shape \(5, 3\)"),
+        ({"C": None}, TypeError, "C must be a tensor, got NoneType"),
         ({"D": None, "D_reverse": torch.zeros(5)}, ValueError, "D is None; give both"),
         ({"dt_bias": None, "dt_bias_reverse": torch.zeros(5)}, ValueError, "dt_bias is None"),
     ],

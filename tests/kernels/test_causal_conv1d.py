@@ -192,6 +192,14 @@ def test_autocast_casts_activations_and_keeps_the_state_float32():
     assert (output.dtype, state.dtype) == (torch.bfloat16, torch.float32)
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_a_state_cut_out_of_a_clip_gets_its_gradient(backend):
+    # its axes are in another order in memory than those of a state of its own
+    clip = make_inputs(2, 7)["x"]
+    inputs = {**make_inputs(2), "initial_state": clip[:, -3:].transpose(1, 2)}
+    gates.check(causal_conv1d, inputs, backend=backend, dtype=torch.float32, parameters=STATE)
+
+
 def test_more_taps_than_native_has_go_to_the_reference():
     inputs = gates.cast(make_inputs(taps=70), torch.float32, STATE)
     assert causal_conv1d(**inputs).shape == inputs["x"].shape
@@ -209,6 +217,7 @@ def test_more_taps_than_native_has_go_to_the_reference():
         ({"bias": torch.zeros(20).bfloat16()}, TypeError, "bias is torch.bfloat16 and x is"),
         ({"initial_state": torch.zeros(1, 3, 4, 20)}, ValueError, r"shape \(1, 3, 3, 20\)"),
         ({"initial_state": torch.zeros(1, 3, 3, 20).half()}, TypeError, "must be torch.float32"),
+        ({"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
         ({"activation": "gelu"}, ValueError, "activation must be 'silu' or None, got 'gelu'"),
     ],
 )

@@ -50,7 +50,7 @@ def with_state(inputs, d_state):
     return {**inputs, "initial_state": state}
 
 
-FRAMES = (1, 2, 3, 4, 5, 15, 16, 17, 33, 65, 97)
+FRAMES = (1, 2, 3, 4, 5, 15, 16, 17, 33, 65, 87, 97)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

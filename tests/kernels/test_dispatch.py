@@ -8,6 +8,7 @@ import torch
 from unianimate_kernels import (
     BackendError,
     _dispatch,
+    _library,
     available_backends,
     causal_conv1d,
     geglu,
@@ -66,6 +67,20 @@ def test_an_argument_is_stronger_than_a_binding():
         assert chosen("geglu", torch.zeros(2), "native") == "native"
 
 
+def test_a_block_gives_back_only_what_it_bound():
+    with use_backend(geglu="reference"):
+        with use_backend(selective_scan="reference"):
+            pass
+        assert chosen("geglu", torch.zeros(2)) == "reference"
+    # two threads, say
+    one, other = use_backend(geglu="reference"), use_backend(selective_scan="reference")
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    other.__exit__(None, None, None)
+    assert not _dispatch.bound()
+
+
 def test_a_bound_backend_leaves_ops_without_it_alone():
     with use_backend("mamba_ssm"):
         assert chosen("geglu", torch.zeros(2)) == "native"
@@ -101,6 +116,13 @@ def test_available_backends_gives_a_reason_and_a_cure():
     assert "pip install mamba-ssm" in (available["mamba_ssm"] or "pip install mamba-ssm")
     with pytest.raises(ValueError, match="there is no op 'scan'"):
         available_backends("scan")
+
+
+def test_a_gpu_without_code_of_its_own_is_told_what_helps(monkeypatch):
+    monkeypatch.setattr(_library, "build_report", lambda: {"cuda_archs": ["80", "90"]})
+    cure = _library._cure(b"no kernel image is available", torch.device("cuda:0"))
+    assert "cuda:0" in cure and "built for sm_80, sm_90; reinstall" in cure
+    assert _library._cure(b"out of memory", torch.device("cuda:0")) == ""
 
 
 def test_the_environment_binds_the_process():

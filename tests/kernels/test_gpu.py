@@ -20,7 +20,7 @@ pytestmark = [
 
 DEVICE = "cuda"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-FRAMES = (1, 2, 3, 4, 5, 15, 16, 17, 33, 65, 97)
+FRAMES = (1, 2, 3, 4, 5, 15, 16, 17, 33, 65, 87, 97)
 CASES = [(op, backend) for op in ops() for backend in ("native", "triton")]
 PARAMETERS = {
     "selective_scan": {"A", "D", "dt_bias", "initial_state"},

@@ -214,6 +214,8 @@ def test_autocast_casts_activations_and_weights():
         ({"weight": torch.zeros(4).double()}, TypeError, "weight is torch.float64 and x is"),
         ({"bias": torch.zeros(3)}, ValueError, r"bias must have shape \(4,\)"),
         ({"embedding": torch.zeros(1, 4)}, ValueError, r"embedding must have shape \(2, 4\)"),
+        ({"x": [1.0]}, TypeError, "x must be a tensor, got list"),
+        ({"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
         ({"num_groups": 3}, ValueError, "num_groups must divide the 4 channels, got 3"),
         ({"activation": "relu"}, ValueError, "activation must be 'silu' or None"),
         ({"weight": torch.zeros(4, device="meta")}, ValueError, "weight is on meta and x on cpu"),

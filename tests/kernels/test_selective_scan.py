@@ -236,6 +236,7 @@ def test_gradcheck(geometric):
 @pytest.mark.parametrize("full", [False, True])
 def test_opcheck(full):
     inputs = make_inputs(4, full=full)
+    selective_scan(**inputs, backend="native")
     tensors = [inputs.get(n) for n in ("x", "dt", "A", "B", "C", "D", "z", "dt_bias")]
     tensors.append(make_state(inputs) if full else None)
     tensors = [None if t is None else t.float().requires_grad_() for t in tensors]
@@ -273,6 +274,9 @@ def test_autocast_casts_activations_and_keeps_parameters():
         ({"A": torch.zeros(5, 4)}, ValueError, r"A must have shape \(5, 3\)"),
         ({"A": torch.zeros(5, 3).bfloat16()}, TypeError, "A must be torch.float32"),
         ({"C": torch.zeros(1, 4, 2, 4)}, ValueError, r"C must have shape \(1, 4, 2, 3\)"),
+        ({"dt": None}, TypeError, "dt must be a tensor, got NoneType"),
+        ({"A": None}, TypeError, "A must be a tensor, got NoneType"),
+        ({"C": None}, TypeError, "C must be a tensor, got NoneType"),
         ({"z": torch.zeros(1, 4, 5, 2).mT}, ValueError, "last axis of z must have stride 1"),
         ({"D": torch.zeros(4)}, ValueError, r"D must have shape \(5,\)"),
         ({"dt_bias": torch.zeros(5, device="meta")}, ValueError, "dt_bias is on meta"),

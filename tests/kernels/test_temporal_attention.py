@@ -135,6 +135,7 @@ def test_autocast_casts_the_inputs():
         ({"v": torch.zeros(1, 5, 2, 2, 4).bfloat16()}, TypeError, "v is torch.bfloat16"),
         ({"q": torch.zeros(1, 5, 2, 2, 4).int()}, TypeError, "q must be float32"),
         ({"k": torch.zeros(1, 5, 2, 4, 2).mT}, ValueError, "last axis of k must have stride 1"),
+        ({"k": None}, TypeError, "k must be a tensor, got NoneType"),
         ({"backend": "xformers"}, BackendError, "xformers"),
         ({"backend": "flash"}, BackendError, "there is no backend 'flash'"),
         ({"v": torch.zeros(1, 5, 2, 2, 4, device="meta")}, ValueError, "v is on meta"),

@@ -90,6 +90,9 @@ def test_opcheck():
     temporal_conv(**inputs, backend="native")
     arguments = tuple(tensor.requires_grad_() for tensor in inputs.values())
     torch.library.opcheck(torch.ops.unianimate.temporal_conv_native, arguments)
+    x, weight, _ = (tensor.detach() for tensor in arguments)
+    backward = torch.ops.unianimate.temporal_conv_native_backward
+    torch.library.opcheck(backward, (torch.ones_like(x), x, weight))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -114,6 +117,7 @@ def test_autocast_casts_input_and_weights():
         ({"x": torch.zeros(2, 8, 0, 4, 4)}, ValueError, "x has an empty axis"),
         ({"weight": torch.zeros(8, 8, 3, 1)}, ValueError, r"weight must be \(C_out, C, 3, 1, 1\)"),
         ({"weight": torch.zeros(8, 7, 3, 1, 1)}, ValueError, r"must have shape \(8, 8, 3, 1, 1\)"),
+        ({"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
         ({"bias": torch.zeros(7)}, ValueError, r"bias must have shape \(8,\)"),
         ({"bias": torch.zeros(8).double()}, TypeError, "bias is torch.float64 and x is"),
     ],

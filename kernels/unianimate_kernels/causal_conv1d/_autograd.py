@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch._library.custom_ops import CustomOpDef
 
@@ -10,8 +9,8 @@ from ..selective_scan.reference import accumulator
 
 
 def empty_state(x: Tensor, state: Tensor | None) -> Tensor:
-    """Allocate the gradient of the state; empty where there is none."""
-    return x.new_empty(0, dtype=accumulator(x)) if state is None else torch.empty_like(state)
+    """Allocate the gradient of the state, dense as it is written; empty where there is none."""
+    return x.new_empty(0, dtype=accumulator(x)) if state is None else state.new_empty(state.shape)
 
 
 def register(forward: CustomOpDef, backward: CustomOpDef) -> None:

@@ -68,8 +68,9 @@ def causal_conv1d(
     expect_rank(op, "weight", weight, "(D, W)")
     expect_not_empty(op, "x", x)
     expect_not_empty(op, "weight", weight)
-    expect_activations(op, {"x": x, "weight": weight, "bias": bias})
-    expect_parameters(op, x, {"initial_state": initial_state})
+    expect_activations(op, {"x": x, "weight": weight, "bias": bias}, optional=("bias",))
+    absent = {"initial_state": initial_state}
+    expect_parameters(op, x, absent, optional=absent)
     batch, _, space, width = x.shape
     expect_shape(op, "weight", weight, (width, weight.shape[1]))
     expect_shape(op, "bias", bias, (width,))

@@ -105,7 +105,7 @@ def forward_kernel(
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + d, mask=there, other=0.0)
     window = _begin(state_ptr, location, d, D, TAPS, REVERSE)
-    out = (out_ptr, F * S * D, S * D, D)
+    out = (out_ptr, tl.cast(F, tl.int64) * S * D, S * D, D)
     for i in tl.range(0, F):
         row = _offset(x, b, s, i, F, REVERSE)
         steps = window + (tl.load(row + d, mask=there, other=0.0).to(tl.float32),)
@@ -138,7 +138,7 @@ def backward_kernel(
     dtaps, dbias = (), zero
     for _ in tl.static_range(TAPS):
         dtaps = dtaps + (zero,)
-    dx = (dx_ptr, F * S * D, S * D, D)
+    dx = (dx_ptr, tl.cast(F, tl.int64) * S * D, S * D, D)
     for location in tl.range(group * run, tl.minimum((group + 1) * run, locations)):
         b, s = location // S, location % S
         window = _begin(state_ptr, location, d, D, TAPS, REVERSE)

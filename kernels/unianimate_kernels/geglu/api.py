@@ -23,7 +23,7 @@ def geglu(x: Tensor, *, backend: str | None = None) -> Tensor:
 
     Raises:
         TypeError: an unsupported dtype.
-        ValueError: an odd, empty or strided last axis.
+        ValueError: an empty axis, an odd or strided last one.
         BackendError: the named backend cannot serve the call.
     """
     op = "geglu"

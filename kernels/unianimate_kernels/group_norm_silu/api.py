@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from .._autocast import autocast
-from .._checks import FLOATING, expect_device, expect_not_empty, expect_shape
+from .._checks import expect_alike, expect_not_empty, expect_shape, expect_tensor
 from .._dispatch import choose
 from . import layout
 
@@ -47,18 +47,11 @@ def group_norm_silu(
         BackendError: the named backend cannot serve the call.
     """
     op = "group_norm_silu"
-    if x.dim() < 2:
+    if expect_tensor(op, "x", x).dim() < 2:
         raise ValueError(f"{op}: x must be (N, C, ...), got shape {tuple(x.shape)}")
     expect_not_empty(op, "x", x)
-    for name, tensor in (("x", x), ("weight", weight), ("bias", bias), ("embedding", embedding)):
-        if tensor is None:
-            continue
-        if tensor.dtype not in FLOATING or tensor.dtype != x.dtype:
-            raise TypeError(
-                f"{op}: {name} is {tensor.dtype} and x is {x.dtype}; give both the same of "
-                f"float32, bfloat16, float16 and float64"
-            )
-        expect_device(op, name, tensor, "x", x)
+    given = {"weight": weight, "bias": bias, "embedding": embedding}
+    expect_alike(op, x, given, optional=("embedding",))
     batch, channels = x.shape[:2]
     expect_shape(op, "weight", weight, (channels,))
     expect_shape(op, "bias", bias, (channels,))

@@ -38,8 +38,8 @@ def check_scan_inputs(
     expect_rank(op, "B", B, "(B, F, S, N)")
     expect_not_empty(op, "x", x)
     expect_not_empty(op, "B", B)
-    expect_activations(op, {"x": x, "dt": dt, "B": B, "C": C, "z": z})
-    expect_parameters(op, x, {"A": A, "D": D, "dt_bias": dt_bias})
+    expect_activations(op, {"x": x, "dt": dt, "B": B, "C": C, "z": z}, optional=("z",))
+    expect_parameters(op, x, {"A": A, "D": D, "dt_bias": dt_bias}, optional=("D", "dt_bias"))
     width, d_state = x.shape[-1], B.shape[-1]
     for name, tensor in (("dt", dt), ("z", z)):
         expect_shape(op, name, tensor, tuple(x.shape))
@@ -104,7 +104,8 @@ def selective_scan(
         BackendError: the named backend cannot serve the call.
     """
     check_scan_inputs("selective_scan", x, dt, A, B, C, D, z, dt_bias)
-    expect_parameters("selective_scan", x, {"initial_state": initial_state})
+    absent = {"initial_state": initial_state}
+    expect_parameters("selective_scan", x, absent, optional=absent)
     state_shape = (x.shape[0], x.shape[2], x.shape[3], B.shape[-1])
     expect_shape("selective_scan", "initial_state", initial_state, state_shape)
     match choose("selective_scan", x, backend):

@@ -75,8 +75,9 @@ def ssd_scan(
     expect_rank(op, "B", B, "(B, F, S, G, N)")
     expect_not_empty(op, "x", x)
     expect_not_empty(op, "B", B)
-    expect_activations(op, {"x": x, "dt": dt, "B": B, "C": C, "z": z})
-    expect_parameters(op, x, {"A": A, "D": D, "dt_bias": dt_bias, "initial_state": initial_state})
+    expect_activations(op, {"x": x, "dt": dt, "B": B, "C": C, "z": z}, optional=("z",))
+    absent = {"D": D, "dt_bias": dt_bias, "initial_state": initial_state}
+    expect_parameters(op, x, {"A": A, **absent}, optional=absent)
     batch, frames, space, heads, width = x.shape
     groups, d_state = B.shape[3:]
     expect_shape(op, "dt", dt, (batch, frames, space, heads))

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from .._autocast import autocast
-from .._checks import FLOATING, expect_device, expect_not_empty, expect_rank, expect_shape
+from .._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
 from .._dispatch import choose
 
 
@@ -34,15 +34,7 @@ def temporal_conv(
     expect_rank(op, "x", x, "(B, C, F, H, W)")
     expect_rank(op, "weight", weight, "(C_out, C, 3, 1, 1)")
     expect_not_empty(op, "x", x)
-    for name, tensor in (("x", x), ("weight", weight), ("bias", bias)):
-        if tensor is None:
-            continue
-        if tensor.dtype not in FLOATING or tensor.dtype != x.dtype:
-            raise TypeError(
-                f"{op}: {name} is {tensor.dtype} and x is {x.dtype}; give both the same of "
-                f"float32, bfloat16, float16 and float64"
-            )
-        expect_device(op, name, tensor, "x", x)
+    expect_alike(op, x, {"weight": weight, "bias": bias}, optional=("bias",))
     expect_shape(op, "weight", weight, (weight.shape[0], x.shape[1], 3, 1, 1))
     expect_shape(op, "bias", bias, (weight.shape[0],))
     match choose(op, x, backend):

@@ -102,7 +102,8 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, 
     call("temporal_conv_backward", arguments, x)
     grad_weight = grad_weight[..., :width_in].permute(1, 2, 0).reshape(weight.shape)
     grad_bias = grad_rows.to(dtype).sum((0, 1, 2))
-    return grad_x, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+    # dense, as the fake says
+    return grad_x, grad_weight.to(weight.dtype).contiguous(), grad_bias.to(weight.dtype)
 
 
 def _like_video(x: Tensor, channels: int) -> Tensor:
@@ -117,7 +118,11 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @_backward.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return _like_video(x, x.shape[1]), torch.empty_like(weight), weight.new_empty(weight.shape[0])
+    return (
+        _like_video(x, x.shape[1]),
+        weight.new_empty(weight.shape),
+        weight.new_empty(weight.shape[0]),
+    )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

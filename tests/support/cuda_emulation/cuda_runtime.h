@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -54,6 +55,8 @@ namespace emulation {
 
 constexpr size_t kStackBytes = 64 * 1024;
 constexpr int kMultiprocessors = 2;
+constexpr int kSharedBytes = 227 * 1024, kStaticBytes = 24 * 1024;
+static std::map<void*, size_t> granted; // kernel -> dynamic shared memory
 
 struct Fiber {
     ucontext_t start;
@@ -211,7 +214,11 @@ template <class T> T max(T a, T b) { return a < b ? b : a; }
 typedef const char* cudaError_t; // its text
 typedef void* cudaStream_t;
 constexpr cudaError_t cudaSuccess = nullptr;
-enum { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaDevAttrMultiProcessorCount };
+enum {
+    cudaFuncAttributeMaxDynamicSharedMemorySize,
+    cudaDevAttrMultiProcessorCount,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     size_t dynamicSmemBytes = 0;
@@ -221,11 +228,23 @@ inline const char* cudaGetErrorString(cudaError_t error) { return error; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline cudaError_t cudaDeviceGetAttribute(int* value, int, int) {
-    return *value = emulation::kMultiprocessors, cudaSuccess;
+inline cudaError_t cudaDeviceGetAttribute(int* value, int attribute, int) {
+    bool shared = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin;
+    return *value = shared ? emulation::kSharedBytes : emulation::kMultiprocessors, cudaSuccess;
 }
-template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel, int, int bytes) {
-    return bytes <= 227 * 1024 ? cudaSuccess : "emulated CUDA: more than 227 KB shared memory";
+struct cudaFuncAttributes {
+    size_t sharedSizeBytes;
+};
+// all kernels count as having as much static shared memory as any may have
+template <class Kernel> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* found, Kernel) {
+    return found->sharedSizeBytes = emulation::kStaticBytes, cudaSuccess;
+}
+template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel kernel, int, int bytes) {
+    if (bytes + emulation::kStaticBytes > emulation::kSharedBytes) {
+        return "emulated CUDA: more than 227 KB shared memory";
+    }
+    emulation::granted[reinterpret_cast<void*>(kernel)] = bytes;
+    return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
     return memset(p, value, bytes), cudaSuccess;
@@ -238,5 +257,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     if (gridDim.x < 1 || blockDim.x < 1 || blockDim.x > 1024) {
         return "emulated CUDA: invalid configuration";
     }
+    auto granted = emulation::granted.find(reinterpret_cast<void*>(kernel));
+    size_t most = 48 * 1024 - emulation::kStaticBytes;
+    if (granted != emulation::granted.end()) most = granted->second;
+    if (config->dynamicSmemBytes > most) return "emulated CUDA: shared memory was not granted";
     return emulation::run_grid([=] { kernel(arguments...); }, config->dynamicSmemBytes);
 }
