@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .._dense import contiguous, dense_last
 from .._library import Arguments, Array, array, pointer
-from ..selective_scan._autograd import dense_last, empty_like
+from ..selective_scan._autograd import empty_like
 from ..selective_scan.native import (
     Gradients,
     Inputs,
     Sizes,
-    contiguous,
     gradients,
     inputs,
     run,

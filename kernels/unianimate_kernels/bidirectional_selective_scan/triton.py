@@ -12,8 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._dense import dense_last
 from .._triton_utils import launch
-from ..selective_scan._autograd import dense_last, empty_like
+from ..selective_scan._autograd import empty_like
 from ..selective_scan.triton import (
     FORWARD_STATES,
     Addends,

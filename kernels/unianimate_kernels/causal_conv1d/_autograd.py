@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 from torch._library.custom_ops import CustomOpDef
 
+from .._dense import dense_last
 from ..selective_scan.reference import accumulator
 
 
@@ -37,10 +38,8 @@ def register(forward: CustomOpDef, backward: CustomOpDef) -> None:
 
     def gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, state = ctx.saved_tensors
-        if grad.stride(-1) != 1:
-            grad = grad.contiguous()
         grad_x, grad_weight, grad_bias, grad_state = backward(
-            grad, x, weight, bias, ctx.silu, ctx.reverse, state
+            dense_last(grad), x, weight, bias, ctx.silu, ctx.reverse, state
         )
         return (
             grad_x,

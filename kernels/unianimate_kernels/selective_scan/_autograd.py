@@ -28,11 +28,6 @@ def absent_to_none(grads: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     return tuple(grad if grad.numel() else None for grad in grads)
 
 
-def dense_last(grad: Tensor) -> Tensor:
-    """Copy a gradient whose last axis is strided, such as the expanded one of ``sum()``."""
-    return grad if grad.stride(-1) == 1 or grad.shape[-1] == 1 else grad.contiguous()
-
-
 def register(forward: CustomOpDef, backward: CustomOpDef) -> None:
     """Give both ops their fakes and the forward op its gradient.
 

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .._dense import contiguous, dense_last
 from .._library import Arguments, Array, array, call, pointer
-from ._autograd import dense_last, empty_like, empty_outputs, register
+from ._autograd import empty_like, empty_outputs, register
 from .reference import accumulator
 
 
@@ -87,11 +88,6 @@ def run(entry: str, arguments: Any, like: Tensor) -> None:
     workspace = like.new_empty(arguments.workspace_size, dtype=accumulator(like))
     arguments.workspace = pointer(workspace)
     call(entry, arguments, like)
-
-
-def contiguous(tensor: Tensor | None) -> Tensor | None:
-    """Return a dense copy of a strided parameter; small, unlike the activations."""
-    return None if tensor is None else tensor.contiguous()
 
 
 @torch.library.custom_op("unianimate::selective_scan_native", mutates_args=())

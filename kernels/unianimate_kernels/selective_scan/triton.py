@@ -19,8 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._dense import contiguous, dense_last
 from .._triton_utils import launch, sigmoid, silu, silu_gradient, softplus
-from ._autograd import dense_last, empty_like, empty_outputs, register
+from ._autograd import empty_like, empty_outputs, register
 
 _CHUNK = 32  # frames replayed at once
 _PROGRAMS = 1024  # of a backward launch, about: fills a GPU, and bounds the scratch memory
@@ -340,11 +341,6 @@ class Direction(NamedTuple):
 def strided(tensor: Tensor | None) -> tuple[Any, ...] | None:
     """Return an activation and its strides of b, f and s as the kernels take them."""
     return None if tensor is None else (tensor, *tensor.stride()[:3])
-
-
-def contiguous(tensor: Tensor | None) -> Tensor | None:
-    """Return a dense copy of a strided parameter or state."""
-    return None if tensor is None else tensor.contiguous()
 
 
 def channels(d_state: int, states: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .._dense import contiguous, dense_last
 from .._library import Arguments, Array, array, call, pointer
 from ._autograd import empty_gradients, empty_outputs, register, summed
 
@@ -50,7 +51,7 @@ def _run(
     """Call ``entry`` with the arguments of the scan and the ``fields`` of its own."""
     batch, frames, space, heads, width = x.shape
     # small, and usually contiguous as they come
-    dense = [None if t is None else t.contiguous() for t in (A, D, dt_bias, initial_state)]
+    dense = [contiguous(t) for t in (A, D, dt_bias, initial_state)]
     arguments = _Arguments(
         batch=batch,
         frames=frames,
@@ -122,8 +123,7 @@ def _backward(
     chunk_size: int | None,
     initial_state: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    grad = grad if grad.stride(-1) == 1 else grad.contiguous()
-    grad_state = None if grad_state is None else grad_state.contiguous()
+    grad, grad_state = dense_last(grad), contiguous(grad_state)
     found = empty_gradients(x, dt, B, D, z, dt_bias, initial_state)
     parameters = ("A", "D", "dt_bias", "initial_state")
     fields: dict[str, Any] = {

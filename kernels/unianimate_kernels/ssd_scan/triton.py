@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._dense import contiguous, dense_last
 from .._triton_utils import launch, sigmoid, silu, silu_gradient, softplus
 from ._autograd import empty_gradients, empty_outputs, register, summed
 
@@ -350,10 +351,6 @@ def _sizes(x: Tensor, B: Tensor) -> tuple[int, ...]:
     return frames, space, heads, heads // B.shape[3], width, B.shape[4]
 
 
-def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.contiguous() for t in tensors]
-
-
 def _forward_tiles(x: Tensor, chunk_size: int | None) -> tuple[int, int, dict[str, int]]:
     """Return the channel tiles of a head, the chunks, and the constants of the forward kernels.
 
@@ -386,7 +383,7 @@ def _forward(
     between = state if return_final_state else None
     if between is None and (chunks > 1 or initial_state is not None):
         between = empty_outputs(x, B, True)[1]
-    A, D, dt_bias, initial_state = _dense(A, D, dt_bias, initial_state)
+    A, D, dt_bias, initial_state = map(contiguous, (A, D, dt_bias, initial_state))
     launch(
         *(forward_kernel, x.shape[0] * x.shape[2] * x.shape[3] * tiles, x),
         *(_array(x), _array(dt), A, _array(B), _array(C), D, _array(z), dt_bias),
@@ -423,8 +420,9 @@ def _backward(
     found = empty_gradients(x, dt, B, D, z, dt_bias, initial_state)
     shares = A.new_empty(2, batch, frames, space, heads, d_state)
     partial = A.new_empty(3, chunks * batch * space, heads)  # of A, D and dt_bias
-    A, D, dt_bias, initial_state, grad_state = _dense(A, D, dt_bias, initial_state, grad_state)
-    grad = grad if grad.stride(-1) == 1 else grad.contiguous()
+    small = (A, D, dt_bias, initial_state, grad_state)
+    A, D, dt_bias, initial_state, grad_state = map(contiguous, small)
+    grad = dense_last(grad)
     options = {"REVERSE": reverse, "SOFTPLUS": dt_softplus, "num_warps": WARPS, "num_stages": 1}
 
     def sweep(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .._dense import dense_last
 from .._library import Arguments, Array, array, call
 
 # lanes of the widest vectors: the library rounds rows and scores up to no more than this
@@ -65,8 +66,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if grad.stride(-1) != 1:
-        grad = grad.contiguous()
+    grad = dense_last(grad)
     dq, dk, dv = (q.new_empty(q.shape) for _ in range(3))
     tensors = {"q": q, "k": k, "v": v, "grad": grad, "dq": dq, "dk": dk, "dv": dv}
     _call("temporal_attention_backward", 6, 2, scale, tensors)

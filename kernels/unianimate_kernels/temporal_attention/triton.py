@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._dense import dense_last
 from .._triton_utils import launch
 
 _LOG2_E = 1.4426950408889634
@@ -221,8 +222,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Ten
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if grad.stride(-1) != 1:
-        grad = grad.contiguous()
+    grad = dense_last(grad)
     dq, dk, dv = (q.new_empty(q.shape) for _ in range(3))
     inputs, strided = (q, k, v, grad, out, lse), (q, k, v, grad, out)
     one_tile = q.shape[1] <= tile_of(q)["TILE"]
