@@ -79,6 +79,16 @@ def test_a_preview_of_0_fps_is_refused(files, command):
     assert (status, "fps must be positive, got 0" in err) == (2, True)
 
 
+@pytest.mark.parametrize("what", ["extract", "align"])
+def test_poses_are_not_written_over_a_video(files, command, what):
+    source = files / ("video.mp4" if what == "extract" else "driving.npz")
+    reference = ("-r", files / "driving.npz") if what == "align" else ()
+    (files / "video.mp4").write_bytes(before := b"a recording")
+    status, _, err = command(what, source, "-o", files / "video.mp4", *reference)
+    assert (status, "video.mp4: poses go into an .npz file; name one" in err) == (2, True)
+    assert (files / "video.mp4").read_bytes() == before
+
+
 def test_extract_without_networks_says_what_is_needed(files, command, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(files))
     status, _, err = command("extract", files / "video.mp4", "-o", files / "out.npz")

@@ -22,7 +22,8 @@ def names(layout, folder, split=None):
 def test_a_folder_has_video_files_and_folders_of_pictures(tmp_path):
     touch(tmp_path, "b.MP4", "a 2.webm", "c/0.png", "c_pose/0.png", "d/notes.txt", "a 10.gif")
     touch(tmp_path, ".hidden.mp4", ".hidden/0.png", "b_pose.npz", "poster.jpg")
-    assert names("folder", tmp_path) == ["a 2", "a 10", "b", "c"]
+    touch(tmp_path, "b_pose.mp4", "strike_a_pose.mp4")
+    assert names("folder", tmp_path) == ["a 2", "a 10", "b", "strike_a_pose", "c"]
     assert names("folder", tmp_path, "train") == names("folder", tmp_path)
     with pytest.raises(
         ValueError, match="there are no test videos in it; a data set of layout fol"

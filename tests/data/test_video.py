@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -205,6 +209,42 @@ def test_sound_is_carried_over_and_cut(tmp_path):
     silent = write(tmp_path / "silent.mp4", moving_square(3))
     with pytest.raises(ValueError, match="there is no sound in it; leave the sound out"):
         VideoWriter(tmp_path / "no.mp4", 8, audio_from=silent)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_sound_lies_beside_its_pictures(tmp_path, suffix):
+    write_tone(tmp_path / "tone.mp4", seconds=30)
+    frames = np.tile(moving_square(8), (30, 1, 1, 1))
+    path = write(tmp_path / f"out{suffix}", frames, audio_from=tmp_path / "tone.mp4")
+    latest, apart = {}, 0.0
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.dts is not None:
+                latest[packet.stream.type] = float(packet.dts * packet.time_base)
+                apart = max(apart, latest.get("video", 0) - latest.get("audio", 0))
+    assert latest["video"] > 29 and apart < 1
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path):
+    pytest.importorskip("resource")
+    code = (
+        "import resource, signal, sys, numpy as np\n"
+        "from unianimate.data import VideoWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "noise = np.random.default_rng(0)\n"
+        "with VideoWriter(sys.argv[1], 8) as writer:\n"
+        "    for _ in range(200):\n"
+        "        writer.write(noise.integers(0, 255, (96, 128, 3), dtype=np.uint8))\n"
+    )
+    path = tmp_path / "out.mp4"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode != 0
+    assert "partial" not in done.stderr.strip().splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_leaves_nothing_behind(tmp_path):

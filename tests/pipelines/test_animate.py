@@ -220,6 +220,15 @@ def test_a_log_says_what_is_decided(files, command):
         assert said in err
 
 
+@pytest.mark.parametrize("given", ["photo.png", "dance.npz"])
+def test_an_input_is_not_written_over(files, command, given):
+    before = (files / given).read_bytes()
+    status, _, err = command("dance.npz", given)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"{given}: this is an input; name another output" in err
+    assert (files / given).read_bytes() == before
+
+
 def test_a_wrong_output_is_refused_before_anything_is_computed(command):
     status, _, err = command("dance.npz", "out.avi")
     assert (status, err.count("\n")) == (2, 1)

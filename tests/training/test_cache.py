@@ -47,6 +47,24 @@ def test_a_cache_reads_what_was_written(tmp_path):
     assert len(pickle.dumps(cache)) < 1000
 
 
+def test_two_runs_may_write_the_same_cache_at_once(tmp_path, monkeypatch, caplog):
+    class Racing(Noise):
+        """Another process writes the whole cache while its last video is read."""
+
+        def read(self, index, frames):
+            if index == 2:
+                monkeypatch.setattr("os.getpid", lambda: 4_000_000)
+                VideoCache.write(Noise(), tmp_path / "c")
+                monkeypatch.undo()
+            return super().read(index, frames)
+
+    cache = VideoCache.write(Racing(), tmp_path / "c")
+    for index in range(3):
+        assert_same(cache, index, Noise(), index, range(6))
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert "another run has written it meanwhile" in caplog.text
+
+
 @pytest.mark.parametrize("when", ["read", "opened"])
 def test_broken_videos_are_named_and_left_out(tmp_path, caplog, when):
     videos = Damaged(when)

@@ -110,6 +110,20 @@ def test_an_own_estimate_is_noised_and_asked_for_the_truth(model, batch):
     assert asked.bias.grad.abs() > 0
 
 
+def test_pictures_are_decoded_again_in_backward_where_that_saves_memory(batch):
+    torch.manual_seed(0)
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = UniAnimate(PRESETS["test"])
+        nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+        settings = {"diffusion__pixel_weight": 20.0, "gradient_checkpointing": recompute}
+        task = DiffusionTask(model, tiny(diffusion__train=r"['unet\.']", **settings))
+        task(batch)["loss"].backward()
+        gradients.append(model.unet.conv_out.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("own", [0.0, 1.0])
 def test_decoded_pictures_are_compared_with_the_clip(model, batch, own):
     settings = {"answer": 0.3, "diffusion__scheduled_sampling": own}

@@ -55,6 +55,28 @@ def test_a_run_can_be_prolonged_and_dropout_is_drawn_again_as_it_was(tmp_path):
     assert without != at_once
 
 
+def test_an_average_that_begins_later_begins_with_the_weights(tmp_path):
+    task = Brightness()
+    quick(tmp_path, tiny(steps=4, optimizer__ema=0.0), task)
+    trained = {name: p.detach().clone() for name, p in task.named_parameters()}
+    _, average = quick(tmp_path, tiny(steps=4, optimizer__ema=0.999), Brightness())
+    assert all(torch.equal(average.averages[name], p) for name, p in trained.items())
+
+
+def test_settings_of_the_optimizer_may_change_when_a_run_goes_on(tmp_path):
+    def with_decay(folder, later):
+        quick(folder, tiny(steps=3, optimizer__weight_decay=0.0))
+        return quick(folder, tiny(steps=10, optimizer__weight_decay=later))[0]
+
+    assert with_decay(tmp_path / "a", 0.0) != with_decay(tmp_path / "b", 50.0)
+
+
+def test_fewer_steps_than_are_done_are_refused(tmp_path):
+    quick(tmp_path, tiny(steps=4))
+    with pytest.raises(ValueError, match="its checkpoint has 4 steps, and steps is 2: ask for"):
+        quick(tmp_path, tiny(steps=2))
+
+
 def test_lines_of_a_run_that_was_killed_before_its_first_checkpoint_are_forgotten(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 5.0}\n{"step": 2, "lo')
     lines, _ = quick(tmp_path, tiny())

@@ -104,6 +104,8 @@ def test_attention_comes_back_for_mamba_with_heads_that_fit(tmp_path):
         ({"sharded": True, "precision": "fp16"}, "sharded: takes precision bf16 or fp32"),
         ({"sharded": True, "optimizer__kind": "muon"}, "muon needs whole matrices"),
         ({"precision": "fp16", "optimizer__kind": "muon"}, "take adamw with sharded or precision"),
+        ({"optimizer__kind": "muon", "diffusion__lora_rank": 2}, "muon is for whole weights"),
+        ({"diffusion__train": "['*temporal']"}, "diffusion.train: '.temporal' is no regular expr"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_before_anything_is_written(

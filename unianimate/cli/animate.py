@@ -81,6 +81,9 @@ def animate(
     if verbose:
         _log_to_stderr()
     started = time.perf_counter()
+    for given in (reference, driving, reference_pose):
+        if given is not None and output.exists() and given.exists() and output.samefile(given):
+            raise ValueError(f"{output}: this is an input; name another output")
     photo = open_picture(reference)
     folder = model_folder(model) if model is not None else default_model()
     solver = make_scheduler(scheduler)

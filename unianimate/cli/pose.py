@@ -56,17 +56,19 @@ def extract(
     """
     from unianimate.pose import DWPose, PoseSequence, smooth_pose
 
+    is_set = source.is_dir() and (output is None or output.suffix.lower() != ".npz")
+    target = output or source.with_name(f"{source.stem}_pose.npz")
+    if not is_set:
+        _expect_pose_file(target)
     detect = DWPose(detector, keypoints, provider=_provider(provider))
 
     def find(video: Path) -> PoseSequence:
         frames, fps = _frames(video, every)
         return smooth_pose(detect(frames, fps=fps), smooth)
 
-    if source.is_dir() and (output is None or output.suffix.lower() != ".npz"):
+    if is_set:
         _extract_folder(source, output or source, layout, find)
         return
-    target = output or source.with_name(f"{source.stem}_pose.npz")
-    _expect_pose_file(target)
     found = find(source)
     found.save(target)
     typer.echo(f"{target}: {_seen(found)}")
@@ -104,6 +106,8 @@ def _expect_pose_file(path: Path) -> None:
     """Find out before poses are looked for, which takes long, that their file can be written."""
     if path.is_dir():
         raise IsADirectoryError(f"{path}: this is a folder; name a pose file (.npz) to write")
+    if path.suffix.lower() != ".npz":
+        raise ValueError(f"{path}: poses go into an .npz file; name one to write")
     expect_writable(path)
 
 
@@ -122,6 +126,7 @@ def align(
     """Give the driving poses the proportions and the place of the reference person."""
     from unianimate.pose import PoseSequence, align_pose
 
+    _expect_pose_file(output)
     aligned = align_pose(PoseSequence.load(driving), PoseSequence.load(reference))
     aligned.save(output)
     typer.echo(f"{output}: {len(aligned)} frames aligned to {reference}")

@@ -124,13 +124,15 @@ def open_video_set(
 def _folder_videos(folder: Path, split: Split | None) -> list[VideoFile]:
     if split == "test":
         return []
-    files = [VideoFile(path.stem, path) for path in list_files(folder, VIDEO_SUFFIXES)]
-    folders = [
+    found = [VideoFile(path.stem, path) for path in list_files(folder, VIDEO_SUFFIXES)]
+    found += [
         VideoFile(path.name, path)
         for path in _subfolders(folder)
         if not path.name.endswith(_POSES) and list_pictures(path)
     ]
-    return files + folders
+    # NAME_pose.mp4 shows the poses of NAME
+    shown = {video.name + _POSES for video in found}
+    return [video for video in found if video.name not in shown]
 
 
 def _tiktok_videos(folder: Path, split: Split | None) -> list[VideoFile]:

@@ -1,7 +1,10 @@
 """Put the sound of one video under the pictures of another."""
 
+import heapq
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +58,27 @@ def add_sound(pictures: Any, sound: Any, target: Any, seconds: float, suffix: st
         track = target.add_stream_from_template(audio)
     else:
         track = target.add_stream(_ENCODER[suffix], rate=_RATE, layout="stereo")
-    for packet in pictures.demux(video):
-        if packet.dts is not None:
-            packet.stream = video_copy
-            target.mux(packet)
+    target.start_encoding()  # an encoder knows its frames once it is open
     begin = _begin(sound)
     if copied:
         packets = _cut(sound, audio, begin, seconds)
     else:
         packets = _encoded(sound, audio, track, begin, seconds)
-    for packet in packets:
-        packet.stream = track
+    # side by side in the file, or a player that reads it as it comes stays silent
+    both = heapq.merge(
+        _timed(pictures.demux(video), video_copy), _timed(packets, track), key=itemgetter(0)
+    )
+    for _, packet in both:
         target.mux(packet)
+
+
+def _timed(packets: Iterable[Any], stream: Any) -> Iterator[tuple[Fraction, Any]]:
+    """Yield packets of a stream of the target, each with the time in seconds it is decoded at."""
+    for packet in packets:
+        if packet.dts is not None:
+            time = packet.dts * packet.time_base
+            packet.stream = stream
+            yield time, packet
 
 
 def _begin(sound: Any) -> float:

@@ -209,11 +209,17 @@ class VideoWriter:
             if kind is None:
                 self._finish()
         finally:
-            self._close()
-            if self._partial.is_dir():
-                shutil.rmtree(self._partial)
-            else:
-                self._partial.unlink(missing_ok=True)
+            try:
+                self._close()
+            except Exception:
+                if kind is None:
+                    raise
+                # closing writes, too: on a full disk it fails again, and says less
+            finally:
+                if self._partial.is_dir():
+                    shutil.rmtree(self._partial)
+                else:
+                    self._partial.unlink(missing_ok=True)
 
     @property
     def size(self) -> tuple[int, int]:

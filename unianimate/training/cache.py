@@ -93,7 +93,7 @@ class VideoCache:
     def add_latents(self, moments: Iterator[Tensor]) -> None:
         """Store the moments of the posterior of `all_frames`, in that order: (n, 2 C, h, w)."""
         path, stored, done, total = self._latents_path, None, 0, int(self._starts[-1])
-        unfinished = path.with_suffix(".unfinished")
+        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
         try:
             for part in moments:
                 if stored is None:
@@ -139,17 +139,22 @@ class VideoCache:
         if folder.exists():
             raise FileExistsError(f"{folder}: is there already; remove it, or use it as it is")
         lengths = {i: n for i in range(len(videos)) if (n := _length(videos, i))}
-        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        # another run may be at the same
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
             kept = _write_pictures(videos, lengths, unfinished, workers, progress)
             index = {"lengths": kept, "source": source or {}}
             (unfinished / _INDEX).write_text(json.dumps(index) + "\n")
-            unfinished.rename(folder)
-        except BaseException:
+            try:
+                unfinished.rename(folder)
+            except OSError:
+                if not (folder / _INDEX).is_file():
+                    raise
+                _log.warning("%s: another run has written it meanwhile; that one is used", folder)
+        finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise
         return cls(folder)
 
     @property

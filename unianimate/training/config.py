@@ -17,6 +17,8 @@ _FORBID = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
 Steps = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=_FORBID)
@@ -72,19 +74,19 @@ class OptimizerConfig:
         final: what it falls to, as a share of the plateau.
         betas: of AdamW.
         weight_decay: of AdamW.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; .inf clips nothing.
         ema: decay of the moving average of the weights; 0 keeps none.
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = 5e-5
+    learning_rate: Positive = 5e-5
     warmup: Steps = 100
     decay: Steps = 0
-    final: float = 0.02
+    final: Share = 0.02
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.999
+    weight_decay: Amount = 0.01
+    clip: Positive = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
 
 
 @dataclass(frozen=True, kw_only=True, config=_FORBID)
@@ -96,10 +98,11 @@ class DiffusionConfig:
         timestep_shift: how much likelier noisy timesteps are: u in [0, 1] becomes
             shift u / (1 + (shift - 1) u), arXiv 2403.03206; 1 is uniform, as the official system.
         snr_gamma: weight of a timestep is min(SNR, gamma) / (SNR + 1), arXiv 2303.09556; None
-            weighs all alike.
+            weighs all alike. Steps of `scheduled_sampling` are not weighed.
         scheduled_sampling: probability that the clips of a step are noised from what the network
             makes of pure noise, not from the truth, which is still what it is asked for: it learns
-            to mend its own estimates, as sampling gives it nothing else (exposure bias).
+            to mend its own estimates, as sampling gives it nothing else (exposure bias). The error
+            of such a step is that of the clean latents, not of the velocity.
         pixel_weight: of the squared error of the decoded pictures, in [-1, 1], beside that of the
             latents (arXiv 2409.17565): what no pixel shows is then learnt last.
         drop: probability that poses, first frame or image tokens are dropped, each on its own.
@@ -119,17 +122,17 @@ class DiffusionConfig:
         lora_scale: what that update is multiplied by.
     """
 
-    offset_noise: float = 0.1
-    timestep_shift: float = 1.0
-    snr_gamma: float | None = None
+    offset_noise: Amount = 0.1
+    timestep_shift: Positive = 1.0
+    snr_gamma: Positive | None = None
     scheduled_sampling: Share = 0.0
-    pixel_weight: float = 0.0
+    pixel_weight: Amount = 0.0
     drop: Share = 0.5
     drop_all: Share = 0.1
     keep_all: Share = 0.1
     drop_reference: bool = False
     first_frame: Share = 0.5
-    first_frame_noise: float = 0.0
+    first_frame_noise: Amount = 0.0
     reference_pose: bool = True
     train: tuple[str, ...] = (r"unet\.",)
     lora_rank: Steps = 0
@@ -148,8 +151,8 @@ class VAEConfig:
             trained on them still fits.
     """
 
-    kl_weight: float = 1e-5
-    latent_noise: float = 0.05
+    kl_weight: Amount = 1e-5
+    latent_noise: Amount = 0.05
     train: tuple[str, ...] = ("",)
 
 

@@ -1,9 +1,11 @@
 """Training the video network: noised latents in, velocity out."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from unianimate.blocks import NoiseScheduler
 from unianimate.models import UniAnimate
@@ -18,9 +20,15 @@ from unianimate.training.vae import encode_posterior, from_pictures
 # what a generator draws, beside the run's seed and the number of a step or an example
 _STEP, _EXAMPLE, _WHOLE = range(3)
 
+# frames decoded at once, to be compared with pictures
+_DECODED = 4
+
 
 class DiffusionTask(nn.Module):
     """Mean squared error of the velocity, with every condition now and then left out.
+
+    Steps of `scheduled_sampling` start from the network's own estimate, from which no velocity
+    leads to the truth: theirs is the error of the clean latents.
 
     With clean latents x0, noise e (plus some that is constant over a frame) and a timestep t,
     x_t = sqrt(a_t) x0 + sqrt(1 - a_t) e goes in and v = sqrt(a_t) e - sqrt(1 - a_t) x0 is wanted
@@ -77,7 +85,12 @@ class DiffusionTask(nn.Module):
 
     def _pixel_error(self, clean: Tensor, batch: Batch) -> Tensor:
         """Return (B,), how far decoded latents (B, C, F, h, w) are from the pictures."""
-        decoded = self.model.vae.decode(clean, chunk_size=16)
+        decode = partial(self.model.vae.decode, chunk_size=_DECODED)
+        if self.config.gradient_checkpointing:
+            parts = torch.split(clean, _DECODED, dim=2)
+            decoded = torch.cat([checkpoint(decode, x, use_reentrant=False) for x in parts], dim=2)
+        else:
+            decoded = decode(clean)
         return _squares(decoded - from_pictures(batch.pictures.frames).transpose(1, 2))
 
     @torch.no_grad()

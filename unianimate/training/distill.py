@@ -1,6 +1,7 @@
 """Teaching new temporal mixers what the old ones do, layer by layer."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -41,7 +42,9 @@ class DistillationTask(nn.Module):
             raise ValueError(
                 "stage distill: temporal must name other mixers than the model's, such as mamba"
             )
-        self.teacher = DiffusionTask(teacher, config)
+        # the teacher's own loss is of no use here
+        plain = replace(config.diffusion, scheduled_sampling=0.0, pixel_weight=0.0)
+        self.teacher = DiffusionTask(teacher, replace(config, diffusion=plain))
         self.teacher.requires_grad_(False)
         self.mixers = nn.ModuleList(mixer for _, mixer in temporal_mixers(student.unet))
         self.mixers.requires_grad_(True)

@@ -72,7 +72,7 @@ def train(
     average = None
     if config.optimizer.ema:
         average = WeightAverage(trained.items(), config.optimizer.ema)
-    first = _resume(run, trained, optimizer, average, accelerator)
+    first = _resume(run, config.steps, trained, optimizer, average, accelerator)
     if accelerator.is_main_process:
         run.write_config(config)  # not before: a run that is refused keeps its settings
 
@@ -213,6 +213,7 @@ def _checkpoint(
 
 def _resume(
     run: RunFolder,
+    steps: int,
     trained: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
@@ -226,6 +227,11 @@ def _resume(
             f"{run.folder}: its checkpoint is of other parameters than this run trains: go on "
             f"with the settings in its config.yaml, or name another folder"
         )
+    if step > steps:
+        raise ValueError(
+            f"{run.folder}: its checkpoint has {step} steps, and steps is {steps}: ask for at "
+            f"least as many, or name another folder"
+        )
     if accelerator.is_main_process:
         run.forget_log_after(step)
     if checkpoint is None:
@@ -234,8 +240,9 @@ def _resume(
         for name, parameter in trained.items():
             parameter.copy_(like(checkpoint.weights[name], parameter))
     load_optimizer(optimizer, checkpoint.optimizer, list(trained.values()))
-    if average is not None and checkpoint.averages:
-        average.load(checkpoint.averages)
+    if average is not None:
+        # a run that had no average begins it here
+        average.load(checkpoint.averages or checkpoint.weights)
     if accelerator.scaler and checkpoint.scaler:
         accelerator.scaler.load_state_dict(checkpoint.scaler)
     return step

@@ -6,6 +6,21 @@ from collections.abc import Sequence
 from torch import nn
 
 
+def check_expressions(names: Sequence[str], setting: str) -> None:
+    """Check that names of parts are regular expressions.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for expression in names:
+        try:
+            re.compile(expression)
+        except re.error as error:
+            raise ValueError(
+                f"{setting}: {expression!r} is no regular expression: {error}"
+            ) from error
+
+
 def train_only(model: nn.Module, names: Sequence[str], setting: str) -> None:
     """Let gradients reach the parameters whose names match one of the regular expressions.
 

@@ -22,6 +22,7 @@ from unianimate.training.diffusion import DiffusionTask
 from unianimate.training.distill import DistillationTask
 from unianimate.training.loop import Report, train
 from unianimate.training.lora import merge_lora
+from unianimate.training.parts import check_expressions
 from unianimate.training.run_folder import RunFolder
 from unianimate.training.samples import Samples
 from unianimate.training.sharding import whole_state
@@ -133,6 +134,10 @@ def _check(config: TrainConfig) -> None:
             "sharded: LoRA trains too little to spread; take one of sharded and "
             "diffusion.lora_rank, and gradient_checkpointing to save memory"
         )
+    if config.optimizer.kind == "muon" and config.diffusion.lora_rank:
+        raise ValueError("optimizer.kind: muon is for whole weights: take adamw with lora_rank")
+    check_expressions(config.diffusion.train, "diffusion.train")
+    check_expressions(config.vae.train, "vae.train")
     if config.optimizer.kind == "muon" and (config.sharded or config.precision == "fp16"):
         raise ValueError(
             "optimizer.kind: muon needs whole matrices and gradients without a scale: take adamw "

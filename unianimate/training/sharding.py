@@ -80,7 +80,7 @@ def like(tensor: Tensor, parameter: Any) -> Tensor:
 def load_optimizer(
     optimizer: torch.optim.Optimizer, state: dict[str, Any], parameters: list[nn.Parameter]
 ) -> None:
-    """Load the whole state of an optimizer, spread as its parameters are."""
+    """Load the whole state of an optimizer, spread as its parameters are; settings stay its own."""
     spread = {
         number: {
             name: like(value, parameters[number]) if isinstance(value, Tensor) else value
@@ -88,4 +88,10 @@ def load_optimizer(
         }
         for number, values in state["state"].items()
     }
+    settings = [
+        {name: value for name, value in group.items() if name != "params"}
+        for group in optimizer.param_groups
+    ]
     optimizer.load_state_dict({**state, "state": spread})
+    for group, own in zip(optimizer.param_groups, settings):
+        group.update(own)
