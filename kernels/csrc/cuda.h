@@ -152,8 +152,8 @@ class DeviceGuard {
 };
 
 // A block has 48 KiB of shared memory unasked, static and dynamic together; no kernel has more than
-// half of that static.
-constexpr size_t kUnaskedShared = 24 * 1024;
+// 32 of them static.
+constexpr size_t kUnaskedShared = 16 * 1024;
 
 // Grants `kernel` all the dynamic shared memory that the device has beside its static. It is the
 // same for every call, so no thread takes it from another.

@@ -43,6 +43,7 @@ def test_kernels_fit_in_registers(op, arch):
     for kernel in kernels:
         assert kernel.spills == 0, kernel.name
         assert kernel.stack == 0, kernel.name
+        assert kernel.shared <= 32 * 1024, kernel.name  # as cuda.h counts on
         assert kernel.count("LDL") + kernel.count("STL") == 0, kernel.name
         assert kernel.registers <= register_cap(kernel), kernel.name
 

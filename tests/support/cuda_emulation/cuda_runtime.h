@@ -55,7 +55,7 @@ namespace emulation {
 
 constexpr size_t kStackBytes = 64 * 1024;
 constexpr int kMultiprocessors = 2;
-constexpr int kSharedBytes = 227 * 1024, kStaticBytes = 24 * 1024;
+constexpr int kSharedBytes = 227 * 1024, kStaticBytes = 32 * 1024;
 static std::map<void*, size_t> granted; // kernel -> dynamic shared memory
 
 struct Fiber {
