@@ -23,7 +23,7 @@ def test_info_as_json_has_every_op_and_backend(monkeypatch, capsys):
 
 def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys, tmp_path):
     status, out, err = run(
-        monkeypatch, capsys, "pose", "align", tmp_path / "no.npz", "-r", "x", "-o", "y"
+        monkeypatch, capsys, "pose", "align", tmp_path / "no.npz", "-r", "x", "-o", "y.npz"
     )
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
