@@ -7,6 +7,7 @@ from tiny_run import Noise, tiny
 
 from unianimate.data.clips import BrokenVideoError
 from unianimate.models import PRESETS, VAE
+from unianimate.pipelines import folder_lock
 from unianimate.training.cache import VideoCache
 from unianimate.training.vae import encode_posterior
 from unianimate.training.videos import fingerprint, open_videos, with_latents
@@ -47,22 +48,37 @@ def test_a_cache_reads_what_was_written(tmp_path):
     assert len(pickle.dumps(cache)) < 1000
 
 
-def test_two_runs_may_write_the_same_cache_at_once(tmp_path, monkeypatch, caplog):
+def test_one_process_at_a_time_writes_a_cache(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+
     class Racing(Noise):
-        """Another process writes the whole cache while its last video is read."""
+        """Another process comes while its last video is read."""
 
         def read(self, index, frames):
             if index == 2:
-                monkeypatch.setattr("os.getpid", lambda: 4_000_000)
-                VideoCache.write(Noise(), tmp_path / "c")
-                monkeypatch.undo()
+                with monkeypatch.context() as another:
+                    another.setattr(folder_lock, "_held", {})
+                    with pytest.raises(BlockingIOError, match="another process is at work there"):
+                        VideoCache.write(Noise(), tmp_path / "c")
             return super().read(index, frames)
 
+    def racing(cache):
+        yield torch.zeros(9, 8, 1, 1)
+        with monkeypatch.context() as another:
+            another.setattr(folder_lock, "_held", {})
+            with pytest.raises(BlockingIOError, match="another process is at work there"):
+                cache.add_latents(iter([torch.ones(18, 8, 1, 1)]))
+        yield torch.zeros(9, 8, 1, 1)
+
+    # what a killed run left is no matter
+    (tmp_path / ".c.unfinished").mkdir()
+    (tmp_path / ".c.unfinished" / "frames.npy").write_bytes(b"half")
     cache = VideoCache.write(Racing(), tmp_path / "c")
     for index in range(3):
         assert_same(cache, index, Noise(), index, range(6))
+    cache.add_latents(racing(cache))
+    assert cache.latents(2, [5])[0].abs().max() == 0
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
-    assert "another run has written it meanwhile" in caplog.text
 
 
 @pytest.mark.parametrize("when", ["read", "opened"])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unianimate.data.clips import BrokenVideoError, Pictures, VideoSet
+from unianimate.pipelines.folder_lock import hold, release
 
 Progress = Callable[[int, int], None]
 
@@ -91,9 +92,15 @@ class VideoCache:
             yield self._frames[start : min(start + size, total)]
 
     def add_latents(self, moments: Iterator[Tensor]) -> None:
-        """Store the moments of the posterior of `all_frames`, in that order: (n, 2 C, h, w)."""
+        """Store the moments of the posterior of `all_frames`, in that order: (n, 2 C, h, w).
+
+        Raises:
+            ValueError: they are not as many as the frames.
+            BlockingIOError: another process is storing some.
+        """
         path, stored, done, total = self._latents_path, None, 0, int(self._starts[-1])
-        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+        unfinished = path.with_suffix(".unfinished")
+        hold(self.folder)
         try:
             for part in moments:
                 if stored is None:
@@ -108,6 +115,8 @@ class VideoCache:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+        finally:
+            release(self.folder)
         self._latents = np.load(path, mmap_mode="r")
 
     @classmethod
@@ -133,28 +142,28 @@ class VideoCache:
 
         Raises:
             FileExistsError: the folder is there already.
+            BlockingIOError: another process is writing it.
             ValueError: no video can be read.
         """
         folder = Path(folder)
         if folder.exists():
             raise FileExistsError(f"{folder}: is there already; remove it, or use it as it is")
         lengths = {i: n for i in range(len(videos)) if (n := _length(videos, i))}
-        # another run may be at the same
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        hold(unfinished)
         try:
+            for left in unfinished.iterdir():
+                left.unlink()
             kept = _write_pictures(videos, lengths, unfinished, workers, progress)
             index = {"lengths": kept, "source": source or {}}
             (unfinished / _INDEX).write_text(json.dumps(index) + "\n")
-            try:
-                unfinished.rename(folder)
-            except OSError:
-                if not (folder / _INDEX).is_file():
-                    raise
-                _log.warning("%s: another run has written it meanwhile; that one is used", folder)
-        finally:
+            unfinished.rename(folder)
+        except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        finally:
+            release(unfinished)
         return cls(folder)
 
     @property
