@@ -85,7 +85,10 @@ def test_frames_that_a_window_holds_twice_are_averaged_too(scheduler):
     windows = plan_windows(frames, 16, 4, stride=2)
     assert any(len(set(window)) < len(window) for window in windows)
     start = torch.zeros(1, 1, frames, 1, 1)
-    ones = lambda latents, timestep, window: (torch.ones_like(latents), None)  # noqa: E731
+
+    def ones(latents, timestep, window):
+        return torch.ones_like(latents), None
+
     torch.testing.assert_close(
         denoise(ones, start, scheduler, windows=windows), denoise(ones, start, scheduler)
     )

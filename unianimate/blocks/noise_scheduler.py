@@ -123,7 +123,7 @@ class NoiseScheduler:
             return output
         if bool((signal == 0).any()):
             raise ValueError(
-                f"NoiseScheduler.step: x_t at timestep {t} is pure noise, from which a prediction "
+                f"NoiseScheduler: x_t at timestep {t} is pure noise, from which a prediction "
                 "of the noise says nothing; use prediction_type 'v_prediction' or "
                 "rescale_betas_zero_snr=False"
             )

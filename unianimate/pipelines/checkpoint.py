@@ -253,7 +253,7 @@ class Checkpoint:
 
 
 def _sync(folder: Path) -> None:
-    """Put the names in a folder on the disk, where the system can; it keeps them for later else."""
+    """Put the names in a folder on the disk, where the system can do so."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
