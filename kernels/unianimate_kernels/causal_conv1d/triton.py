@@ -19,12 +19,12 @@ _PROGRAMS = 1024  # of a backward launch, about: fills a GPU, and bounds the par
 
 
 @triton.jit
-def _offset(array, b, s, i, F, REVERSE: tl.constexpr):
-    """Return where the row of step i of a location begins, of (array, strides of b, f and s)."""
+def _frame(i, F, REVERSE: tl.constexpr):
+    """Return which frame step i is, in 64 bits, as offsets of large tensors need."""
     frame = i
     if REVERSE:
         frame = F - 1 - i
-    return array[0] + b * array[1] + tl.cast(frame, tl.int64) * array[2] + s * array[3]
+    return tl.cast(frame, tl.int64)
 
 
 @triton.jit
@@ -77,11 +77,15 @@ def _later(window, TAPS: tl.constexpr):
 
 @triton.jit
 def _leave(
-    dx, dstate_ptr, b, s, location, t, gradient, d, F, D, TAPS: tl.constexpr, REVERSE: tl.constexpr
+    dx, dstate_ptr, location, t, gradient, d, F, S, D,
+    TAPS: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradient of step t: to its frame, or to the state if it is before the clip."""
+    """Write the gradient of step t: to its frame, or to the state if it is before the clip.
+
+    ``dx`` are the channels of the location in the first frame of a dense tensor.
+    """
     if t >= 0:
-        at = _offset(dx, b, s, t, F, REVERSE) + d
+        at = dx + _frame(t, F, REVERSE) * (S * D)
         tl.store(at, gradient.to(at.dtype.element_ty), mask=d < D)
     elif dstate_ptr is not None:
         row = t + (TAPS - 1)
@@ -105,15 +109,16 @@ def forward_kernel(
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + d, mask=there, other=0.0)
     window = _begin(state_ptr, location, d, D, TAPS, REVERSE)
-    out = (out_ptr, tl.cast(F, tl.int64) * S * D, S * D, D)
+    x_row = x[0] + b * x[1] + s * x[3] + d
+    out = out_ptr + (b * F * S + s) * D + d
     for i in tl.range(0, F):
-        row = _offset(x, b, s, i, F, REVERSE)
-        steps = window + (tl.load(row + d, mask=there, other=0.0).to(tl.float32),)
+        frame = _frame(i, F, REVERSE)
+        row = x_row + frame * x[2]
+        steps = window + (tl.load(row, mask=there, other=0.0).to(tl.float32),)
         y = _convolve(steps, taps, bias, TAPS)
         if SILU:
             y = silu(y)
-        at = _offset(out, b, s, i, F, REVERSE) + d
-        tl.store(at, y.to(out_ptr.dtype.element_ty), mask=there)
+        tl.store(out + frame * (S * D), y.to(out_ptr.dtype.element_ty), mask=there)
         window = _later(steps, TAPS)
 
 
@@ -138,7 +143,6 @@ def backward_kernel(
     dtaps, dbias = (), zero
     for _ in tl.static_range(TAPS):
         dtaps = dtaps + (zero,)
-    dx = (dx_ptr, tl.cast(F, tl.int64) * S * D, S * D, D)
     for location in tl.range(group * run, tl.minimum((group + 1) * run, locations)):
         b, s = location // S, location % S
         window = _begin(state_ptr, location, d, D, TAPS, REVERSE)
@@ -146,10 +150,14 @@ def backward_kernel(
         pending = ()
         for _ in tl.static_range(TAPS - 1):
             pending = pending + (zero,)
+        x_row = x[0] + b * x[1] + s * x[3] + d
+        grad_row = grad_out[0] + b * grad_out[1] + s * grad_out[3] + d
+        dx = dx_ptr + (b * F * S + s) * D + d
         for i in tl.range(0, F):
-            row = _offset(x, b, s, i, F, REVERSE)
-            steps = window + (tl.load(row + d, mask=there, other=0.0).to(tl.float32),)
-            g = tl.load(_offset(grad_out, b, s, i, F, REVERSE) + d, mask=there, other=0.0)
+            frame = _frame(i, F, REVERSE)
+            row = x_row + frame * x[2]
+            steps = window + (tl.load(row, mask=there, other=0.0).to(tl.float32),)
+            g = tl.load(grad_row + frame * grad_out[2], mask=there, other=0.0)
             g = g.to(tl.float32)
             if SILU:
                 g = g * silu_gradient(_convolve(steps, taps, bias, TAPS))
@@ -160,11 +168,11 @@ def backward_kernel(
                 sums = sums + (dtaps[k] + g * steps[k],)
                 grads = grads + (open_grads[k] + g * taps[k],)
             dtaps = sums
-            _leave(dx, dstate_ptr, b, s, location, i - (TAPS - 1), grads[0], d, F, D, TAPS, REVERSE)
+            _leave(dx, dstate_ptr, location, i - (TAPS - 1), grads[0], d, F, S, D, TAPS, REVERSE)
             window, pending = _later(steps, TAPS), _later(grads, TAPS)
         for k in tl.static_range(TAPS - 1):
             t = F - (TAPS - 1) + k
-            _leave(dx, dstate_ptr, b, s, location, t, pending[k], d, F, D, TAPS, REVERSE)
+            _leave(dx, dstate_ptr, location, t, pending[k], d, F, S, D, TAPS, REVERSE)
     for k in tl.static_range(TAPS):
         tl.store(sums_ptr + (group * (TAPS + 1) + k) * D + d, dtaps[k], mask=there)
     tl.store(sums_ptr + (group * (TAPS + 1) + TAPS) * D + d, dbias, mask=there)
