@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from videos import cut_start, moving_pattern, turn, write_encoded
+from videos import add_hidden, cut_start, moving_pattern, turn, write_encoded
 
 from unianimate.data import VideoWriter, read_video
 from unianimate.data.frames import VideoFrames, open_frames
@@ -27,6 +27,7 @@ MAKERS = {
     "variable rate": lambda path: x264(path, rate=100, times=frame_times()),
     "VP9": lambda path: write_encoded(path / "video.webm", VIDEO, "libvpx-vp9", g="12", b="200k"),
     "VP8": lambda path: write_encoded(path / "video.webm", VIDEO, "libvpx", g="12", b="200k"),
+    "VP8, hidden frame": lambda path: add_hidden(MAKERS["VP8"](path), path / "hidden.webm"),
     "AVI": lambda path: write_encoded(path / "video.avi", VIDEO, "mpeg4", g="12", bf="2"),
     "GIF": lambda path: write_encoded(path / "video.gif", VIDEO[:12], "gif", pixels="rgb8"),
     "turned": lambda path: turn(x264(path), path / "turned.mp4"),

@@ -11,7 +11,7 @@ from unianimate.data import PosedVideo, PosedVideos, VideoWriter, fit_picture, r
 from unianimate.data.clips import BrokenVideoError
 from unianimate.data.pose_frames import draw_pose_frames
 from unianimate.data.region import training_region
-from unianimate.pose import write_pose_pictures
+from unianimate.pose import PosePictures, write_pose_pictures
 
 LENGTH, HEIGHT, WIDTH = 20, 64, 96
 W, H = 32, 48
@@ -59,6 +59,20 @@ def test_a_folder_of_pictures_with_pose_pictures(tmp_path):
         np.testing.assert_array_equal(frames[index], region.cut(picture, W, H))
         picture = Image.fromarray(written.read_one(number))
         np.testing.assert_array_equal(read[index], region.cut(picture, W, H))
+
+
+def test_pose_pictures_are_over_black_as_in_animate(tmp_path):
+    poses = tmp_path / "poses"
+    with VideoWriter(tmp_path / "b", 8) as writer:
+        writer.write(moving_pattern(1, H, W)[0])
+    drawn = Image.new("RGBA", (W, H), (255, 255, 255, 0))
+    drawn.paste((200, 40, 0, 255), (8, 8, 24, 24))
+    poses.mkdir()
+    drawn.save(poses / "0000.png")
+    drawn.save(poses / "ref_pose.jpg", format="PNG")
+    _, read = one(PosedVideo(tmp_path / "b", poses)).read(0, [0])
+    np.testing.assert_array_equal(read[0], PosePictures.open(poses).read_one(0))
+    assert read[0, 0, 0].tolist() == [0, 0, 0] and read[0, 16, 16].tolist() == [200, 40, 0]
 
 
 def test_a_part_of_a_video_is_a_video(video):

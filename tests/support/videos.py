@@ -51,6 +51,21 @@ def cut_start(source: Path, target: Path, seconds: float) -> Path:
     return target
 
 
+def add_hidden(source: Path, target: Path) -> Path:
+    """Copy a VP8 video with one frame more that is decoded and not shown, as two passes make it."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as more:
+        stream = whole.streams.video[0]
+        copy = more.add_stream_from_template(stream)
+        packets = [packet for packet in whole.demux(stream) if packet.size]
+        hidden = av.Packet(bytes([bytes(packets[0])[0] & ~0x10]) + bytes(packets[0])[1:])
+        hidden.pts = hidden.dts = (packets[0].pts + packets[1].pts) // 2
+        hidden.time_base = packets[0].time_base
+        for packet in (packets[0], hidden, *packets[1:]):
+            packet.stream = copy
+            more.mux(packet)
+    return target
+
+
 def turn(source: Path, target: Path, quarters: int = 1) -> Path:
     """Copy an MP4 that says it must be turned clockwise when it is shown, as phones write it."""
     data = bytearray(source.read_bytes())

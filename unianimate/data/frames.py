@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -63,13 +63,20 @@ class PictureFrames:
     Args:
         folder: where they are.
         leave_out: name of a picture that is no frame.
+        open_frame: reads a picture as RGB.
 
     Raises:
         ValueError: there are none.
         OSError: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path, leave_out: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        leave_out: str | None = None,
+        open_frame: Callable[[Path], Image.Image] = open_picture,
+    ) -> None:
+        self._open = open_frame
         self._pictures = [path for path in list_pictures(folder) if path.name != leave_out]
         if not self._pictures:
             raise ValueError(f"{folder}: there are no pictures in this folder")
@@ -80,11 +87,16 @@ class PictureFrames:
 
     def read(self, numbers: Sequence[int], fit: Fit | None = None) -> list[Image.Image]:
         """Return frames in the order asked."""
-        opened = (open_picture(self._pictures[number]) for number in numbers)
+        opened = (self._open(self._pictures[number]) for number in numbers)
         return [fit(picture) if fit else picture for picture in opened]
 
     def close(self) -> None:
         """Do nothing: pictures are opened one by one."""
+
+
+def _is_hidden(packet: Any) -> bool:
+    """Return whether a packet is a frame of VP8 that only others refer to (RFC 6386, 9.1)."""
+    return packet.stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
 
 
 class _Index(NamedTuple):
@@ -153,7 +165,7 @@ class VideoFrames:
                 if packet.is_corrupt:
                     raise ValueError(f"{self._path}: damaged: it ends within a frame")
                 # an empty packet ends the stream; discarded ones are decoded and not shown
-                if packet.size == 0 or packet.is_discard:
+                if packet.size == 0 or packet.is_discard or _is_hidden(packet):
                     continue
                 if packet.pts is None:
                     return None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from unianimate.pose.pictures import REFERENCE_NAME
+from unianimate.pose.pictures import REFERENCE_NAME, open_pose_picture
 from unianimate.pose.sequence import PoseSequence
 
 from .clips import BrokenVideoError, Pictures
@@ -139,7 +139,7 @@ class _Opened:
     def __init__(self, video: PosedVideo) -> None:
         poses = video.poses
         self._poses: PoseSequence | PictureFrames = (
-            PictureFrames(poses, leave_out=REFERENCE_NAME)
+            PictureFrames(poses, REFERENCE_NAME, open_pose_picture)
             if poses.is_dir()
             else PoseSequence.load(poses)
         )

@@ -58,15 +58,15 @@ class PosePictures:
 
     def read_reference(self) -> NDArray[np.uint8]:
         """Return the reference's pose, uint8 RGB (H, W, 3)."""
-        return _read(self.reference)
+        return np.asarray(open_pose_picture(self.reference))
 
     def read_one(self, frame: int) -> NDArray[np.uint8]:
         """Return the driving pose of one frame, uint8 RGB (H, W, 3)."""
-        return _read(self.frames[frame])
+        return np.asarray(open_pose_picture(self.frames[frame]))
 
     def read(self) -> Iterator[NDArray[np.uint8]]:
         """Yield the driving poses, uint8 RGB (H, W, 3)."""
-        return map(_read, self.frames)
+        return map(self.read_one, range(len(self)))
 
 
 def write_pose_pictures(
@@ -111,13 +111,22 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
     Image.fromarray(picture).save(path, quality=_QUALITY)
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def open_pose_picture(path: Path) -> Image.Image:
+    """Open one pose picture as 8-bit RGB; what is transparent is black, as around drawn poses.
+
+    Raises:
+        ValueError: not a picture, or damaged.
+        OSError: the file cannot be read.
+    """
     expect_file(path)
     try:
         with Image.open(path) as picture:
             if picture.format == "EPS":  # a program, which Pillow hands to Ghostscript
                 raise UnidentifiedImageError
-            return np.asarray(picture.convert("RGB"))
+            if not picture.has_transparency_data:
+                return picture.convert("RGB")
+            black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+            return Image.alpha_composite(black, picture.convert("RGBA")).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError(f"{path}: this is not a picture that can be read") from None
     except Image.DecompressionBombError:
