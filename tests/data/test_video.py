@@ -272,6 +272,8 @@ def test_bad_requests_are_refused(tmp_path):
     for fps in (float("nan"), float("inf"), -1):
         with pytest.raises(ValueError, match="fps must be positive"):
             VideoWriter(tmp_path / "out.mp4", fps)
+    with pytest.raises(ValueError, match=r"fps must be at least 0\.01, got 1e-06"):
+        VideoWriter(tmp_path / "out.mp4", 1e-6)
     with pytest.raises(ValueError, match="a GIF has at most 100 frames a second, got 120; ask for"):
         VideoWriter(tmp_path / "out.gif", 120)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none; make it"):

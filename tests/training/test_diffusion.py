@@ -134,9 +134,29 @@ def test_decoded_pictures_are_compared_with_the_clip(model, batch, own):
     pictures = batch.pictures.frames.movedim(-1, 1).float() / 127.5 - 1
     wanted = (decoded - pictures).square().mean().item()
     assert (told["loss"] - plain["loss"]).item() == pytest.approx(20 * wanted, rel=1e-4)
-    assert told["error"].item() == pytest.approx(plain["error"].item())
+    assert told["pixel_error"].item() == pytest.approx(wanted, rel=1e-4)
+    name = "own_error" if own else "error"
+    assert told[name].item() == pytest.approx(plain[name].item())
     told["loss"].backward()
     assert all(p.grad is None for p in model.vae.parameters())
+
+
+def test_the_decoder_learns_beside_the_network_and_what_encodes_does_not(batch):
+    model = UniAnimate(PRESETS["test"])
+    settings = {"diffusion__train": r"['unet\.', 'vae\.model\.decoder']"}
+    task = DiffusionTask(model, tiny(diffusion__pixel_weight=20.0, **settings))
+    task(batch)["loss"].backward()
+    parts = model.vae.model
+    assert all(p.grad.abs().sum() > 0 for p in parts.decoder.conv_out.parameters())
+    assert all(
+        p.grad is None for part in (parts.encoder, parts.quant_conv) for p in part.parameters()
+    )
+    with pytest.raises(ValueError, match=r"set diffusion\.pixel_weight"):
+        DiffusionTask(model, tiny(**settings))
+    for part in ("encoder", "quant_conv"):
+        settings = {"diffusion__train": rf"['vae\.model\.{part}']", "diffusion__pixel_weight": 20.0}
+        with pytest.raises(ValueError, match="what encodes is not trained beside the network"):
+            DiffusionTask(model, tiny(**settings))
 
 
 def test_as_many_steps_start_from_own_estimates_as_are_asked_for(model):

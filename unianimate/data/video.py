@@ -28,6 +28,7 @@ _CODECS = {
 # the same pictures make the same bytes: no dates or random numbers in the file
 _CONTAINER = {"fflags": "+bitexact"}
 _CONTAINERS = {".mp4": {**_CONTAINER, "movflags": "faststart"}}
+_LEAST_FPS = 0.01
 _GIF_FPS = 100  # its delays are in hundredths of a second
 # ITU-T H.273 code points: BT.709 matrix, primaries and transfer, limited ("video") range
 _BT709, _LIMITED = 1, 1
@@ -147,7 +148,7 @@ class VideoWriter:
         scratch: where the unfinished file is, on the same file system; None is beside the result.
 
     Raises:
-        ValueError: an unknown suffix, fps not positive, frames that change size, no frames, or a
+        ValueError: an unknown suffix, fps below 0.01, frames that change size, no frames, or a
             video for the sound that has none.
         FileExistsError: the folder exists and is not empty.
         OSError: there is no folder to write to.
@@ -169,6 +170,8 @@ class VideoWriter:
             )
         if not 0 < fps < math.inf:
             raise ValueError(f"{path}: fps must be positive, got {fps}")
+        if fps < _LEAST_FPS:
+            raise ValueError(f"{path}: fps must be at least {_LEAST_FPS}, got {fps}")
         if self._suffix == ".gif" and fps > _GIF_FPS:
             raise ValueError(
                 f"{path}: a GIF has at most {_GIF_FPS} frames a second, got {fps:g}; ask for fewer "

@@ -42,7 +42,7 @@ class DiffusionTask(nn.Module):
         config: of the run.
 
     Raises:
-        ValueError: no parameter has a name to train.
+        ValueError: no parameter has a name to train, or no gradient would reach one that has.
     """
 
     def __init__(self, model: UniAnimate, config: TrainConfig) -> None:
@@ -54,10 +54,15 @@ class DiffusionTask(nn.Module):
             add_lora(model, options.train, options.lora_rank, options.lora_scale)
         else:
             train_only(model, options.train, "diffusion.train")
+        _expect_reached(model, options)
         model.unet.gradient_checkpointing = config.gradient_checkpointing
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss, and the plain error without weights."""
+        """Return the loss and the errors in it, without weights.
+
+        "error" is that of the velocity, "own_error" that of the clean latents of a step that
+        starts from an own estimate, "pixel_error" that of decoded pictures.
+        """
         options = self.config.diffusion
         draws = Draws(batch.numbers.tolist(), self.config)
         device = batch.pictures.frames.device
@@ -76,12 +81,15 @@ class DiffusionTask(nn.Module):
             error = _squares(clean - latents)
         else:
             error = _squares(prediction - self.scheduler.get_velocity(latents, noise, t))
+        told = {"own_error" if own else "error": error.detach().mean()}
         loss = error
         if options.snr_gamma is not None and not own:
             loss = error * self._weight(t, options.snr_gamma)
         if options.pixel_weight:
-            loss = loss + options.pixel_weight * self._pixel_error(clean, batch)
-        return {"loss": loss.mean(), "error": error.detach().mean()}
+            pixel_error = self._pixel_error(clean, batch)
+            loss = loss + options.pixel_weight * pixel_error
+            told["pixel_error"] = pixel_error.detach().mean()
+        return {"loss": loss.mean(), **told}
 
     def _pixel_error(self, clean: Tensor, batch: Batch) -> Tensor:
         """Return (B,), how far decoded latents (B, C, F, h, w) are from the pictures."""
@@ -209,6 +217,21 @@ class Draws:
             kept = kept._replace(reference=some)
         kept = kept._replace(first_frame=kept.first_frame * told)
         return Kept(*(mask[self._rows] for mask in kept))
+
+
+def _expect_reached(model: UniAnimate, options: DiffusionConfig) -> None:
+    """Expect a loss for every part of the autoencoder that is trained."""
+    trained = [name for name, p in model.vae.model.named_parameters() if p.requires_grad]
+    if any(name.startswith(("encoder.", "quant_conv.")) for name in trained):
+        raise ValueError(
+            "diffusion.train: what encodes is not trained beside the network, whose latents would "
+            "change under it; name other parts, or take stage vae"
+        )
+    if trained and not options.pixel_weight:
+        raise ValueError(
+            "diffusion.train: the decoder learns from decoded pictures alone; set "
+            "diffusion.pixel_weight, or leave it out"
+        )
 
 
 def _generators(numbers: Sequence[int], seed: int, purpose: int) -> list[torch.Generator]:
