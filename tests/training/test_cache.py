@@ -14,7 +14,7 @@ from unianimate.training.videos import fingerprint, open_videos, with_latents
 
 
 class Damaged(Noise):
-    """Its second video is broken; when it is read, or when it is opened."""
+    """Its second video is broken: when it is opened, when it is read, or from frame 4 on."""
 
     def __init__(self, when: str) -> None:
         self.when = when
@@ -22,10 +22,10 @@ class Damaged(Noise):
     def num_frames(self, index: int) -> int:
         if (index, self.when) == (1, "opened"):
             raise BrokenVideoError("b.mp4: damaged")
-        return 4 + index
+        return (4, 5, 4)[index] if self.when == "read later" else 4 + index
 
     def read(self, index, frames):
-        if (index, self.when) == (1, "read"):
+        if (index, self.when) == (1, "read") or (self.when == "read later" and 4 in frames):
             raise BrokenVideoError("b.mp4: damaged")
         if self.when == "interrupted" and index == 1:
             raise KeyboardInterrupt
@@ -92,6 +92,17 @@ def test_broken_videos_are_named_and_left_out(tmp_path, caplog, when):
     assert sum(len(part) for part in cache.all_frames(3)) == 10
     cache.add_latents(torch.zeros(len(part), 8, 1, 1) for part in cache.all_frames(3))
     assert cache.latents(1, [5])[0].shape == (1, 4, 1, 1)
+
+
+def test_a_video_that_breaks_later_leaves_no_frames(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("unianimate.training.cache._PIECE", 2)
+    seen = []
+    videos = Damaged("read later")
+    cache = VideoCache.write(videos, tmp_path / "c", progress=lambda *done: seen.append(done))
+    assert cache.lengths == [4, 4] and seen == [(1, 3), (2, 3), (3, 3)]
+    for number, index in enumerate((0, 2)):
+        assert_same(cache, number, videos, index, range(4))
+    assert [r.getMessage() for r in caplog.records] == ["skipped: b.mp4: damaged"]
 
 
 def test_an_interrupted_cache_leaves_nothing(tmp_path):

@@ -1,11 +1,13 @@
 """Videos drawn or decoded once, kept on disk at the model's size, and read at random."""
 
+import itertools
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ Progress = Callable[[int, int], None]
 _log = logging.getLogger(__name__)
 
 _INDEX, _FRAMES, _POSES = "index.json", "frames.npy", "poses.npy"
+# frames of a video that are read at once: a whole one may take gigabytes
+_PIECE = 64
 
 
 class VideoCache:
@@ -183,11 +187,22 @@ def _write_pictures(
     progress: Progress | None,
 ) -> list[int]:
     """Write frames and poses of the videos that can be read; return the lengths of these."""
+    pieces = [
+        (index, range(length)[start : start + _PIECE])
+        for index, length in lengths.items()
+        for start in range(0, length, _PIECE)
+    ]
     stores: list[np.memmap[Any, np.dtype[np.uint8]]] = []
-    kept: list[int] = []
-    for done, pictures in enumerate(_read_all(videos, lengths, workers), start=1):
-        if isinstance(pictures, str):
+    kept: dict[int, int] = {}
+    broken: set[int] = set()
+    end = done = 0
+    for (index, frames), pictures in zip(pieces, _read_all(videos, pieces, workers), strict=True):
+        if index in broken:
+            pass
+        elif isinstance(pictures, str):
             _log.warning("skipped: %s", pictures)
+            broken.add(index)
+            end -= kept.pop(index, 0)  # the next video is written over what there is of it
         else:
             if not stores:
                 shape = (sum(lengths.values()), *pictures[0].shape[1:])
@@ -195,34 +210,36 @@ def _write_pictures(
                     open_memmap(folder / name, mode="w+", dtype=np.uint8, shape=shape)
                     for name in (_FRAMES, _POSES)
                 ]
-            start = sum(kept)
             for store, part in zip(stores, pictures):
-                store[start : start + len(part)] = part
-            kept.append(len(pictures[0]))
-        if progress is not None:
-            progress(done, len(lengths))
+                store[end : end + len(part)] = part
+            end += len(frames)
+            kept[index] = frames.stop
+        if frames.stop == lengths[index]:
+            done += 1
+            if progress is not None:
+                progress(done, len(lengths))
     if not kept:
         raise ValueError(f"none of the {len(videos)} videos can be read")
     for store in stores:
         store.flush()
-    return kept
+    return list(kept.values())
 
 
 def _read_all(
-    videos: VideoSet, lengths: dict[int, int], workers: int
+    videos: VideoSet, pieces: Sequence[tuple[int, range]], workers: int
 ) -> Iterator[tuple[Pictures, Pictures] | str]:
+    read = partial(_read_piece, videos)
     if not workers:
-        yield from (_read_one(videos, *item) for item in lengths.items())
+        yield from itertools.starmap(read, pieces)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = ([videos] * len(lengths), lengths.keys(), lengths.values())
-        yield from pool.map(_read_one, *jobs, chunksize=4)
+        yield from pool.map(read, *zip(*pieces))
 
 
-def _read_one(videos: VideoSet, index: int, length: int) -> tuple[Pictures, Pictures] | str:
-    """Return all frames and poses of a video, or what is wrong with it."""
+def _read_piece(videos: VideoSet, index: int, frames: range) -> tuple[Pictures, Pictures] | str:
+    """Return frames of a video and their poses, or what is wrong with it."""
     try:
-        return videos.read(index, range(length))
+        return videos.read(index, frames)
     except BrokenVideoError as error:
         return str(error)
 
