@@ -29,6 +29,24 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     assert np.abs(opened[..., 0].astype(int) - values / 257).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "white", "brightest"),
+    [
+        ("uint16", 65535, 1),
+        ("uint16", 65535, 0.003),
+        ("float32", 1, 1),
+        ("float32", 1, 0.003),
+        ("float32", 255, 1),
+        ("float32", 65535, 1),
+    ],
+)
+def test_deep_pictures_keep_their_brightness(tmp_path, kind, white, brightest):
+    values = (np.linspace(0, brightest, 40 * 60).reshape(60, 40) * white).astype(kind)
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    opened = np.asarray(open_picture(tmp_path / "deep.tif"))
+    assert np.abs(opened[..., 0].astype(int) - values * (255 / white)).max() <= 1
+
+
 def test_alpha_lies_over_white(tmp_path):
     picture = photo().convert("RGBA")
     picture.putalpha(0)
