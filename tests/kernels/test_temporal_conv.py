@@ -79,6 +79,24 @@ def test_channels_last_stays_channels_last(backend):
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("batch", "channels"), [(1, 8), (2, 8), (1, 320)])
+def test_the_form_that_torch_is_given_changes_nothing(threads, batch, channels):
+    # 320 channels are enough for a single clip to be left to oneDNN, if there are threads
+    x = torch.randn(batch, 6, 12, 2, channels).permute(0, 4, 1, 2, 3)
+    weight, bias = torch.randn(8, channels, 3, 1, 1) / channels, torch.randn(8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = temporal_conv(x, weight, bias, backend="reference")
+    finally:
+        torch.set_num_threads(before)
+    double = (tensor.double() for tensor in (x, weight, bias))
+    wanted = torch.nn.functional.conv3d(*double, padding=(1, 0, 0))
+    torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-5)
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
+
+
 def test_gradcheck():
     inputs = make_inputs(1, 3, 3)
     leaves = [tensor.requires_grad_() for tensor in inputs.values()]

@@ -54,10 +54,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         values = np.asarray(picture, dtype=np.float64)
         largest = values.max(initial=0)
         # I;16 says how deep it is; I and F do not, and hold 8 or 16 bits, and F also 0 to 1
-        white = 65535 if picture.mode.startswith("I;16") or largest > 255 else 255
+        top = 65535 if picture.mode.startswith("I;16") or largest > 255 else 255
         if picture.mode == "F" and largest <= 1:
-            white = 1
-        grey = np.clip(values * (255 / white) + 0.5, 0, 255).astype(np.uint8)
+            top = 1
+        grey = np.clip(values * (255 / top) + 0.5, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if picture.has_transparency_data:
         with_alpha = picture.convert("RGBA")
