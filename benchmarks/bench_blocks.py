@@ -90,6 +90,7 @@ def bench_mixer(run, case):
             seconds=cost.seconds,
             low=cost.low,
             high=cost.high,
+            rounds=cost.rounds,
             frames=frames,
             peak_bytes=cost.peak_bytes,
             note="" if cost.seconds is not None else "out of memory",

@@ -12,6 +12,8 @@ from benchmarks.records import Record, Results
 
 # a smaller change is none, however still the machine was
 _LEAST = 0.05
+# a single call has no quartiles that say how still it was
+_LEAST_OF_ONE = 0.2
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def changes(old: Results, new: Results) -> list[Change]:
     """Return what changed beyond noise, the largest change first.
 
     A time changed if the quartiles of both runs do not overlap and the medians differ by more than
-    5 %; counted bytes have no quartiles.
+    5 %, or by more than 20 % where one call was timed; counted bytes have no quartiles.
     """
     before = {record.key: record for record in old.records}
     found = []
@@ -61,9 +63,24 @@ def describe_changes(old: Results, new: Results) -> str:
         lines.append("nothing changed beyond noise")
     gone = {record.key for record in old.records} - {record.key for record in new.records}
     fresh = {record.key for record in new.records} - {record.key for record in old.records}
+    lines += _lost(old, new)
     if gone or fresh:
         lines.append(f"figures that only one run has: {len(gone)} earlier, {len(fresh)} now")
     return "\n".join(lines)
+
+
+def _lost(old: Results, new: Results) -> list[str]:
+    """Say which figures one run has a time for and the other only a reason."""
+    before = {record.key: record for record in old.records}
+    lines = []
+    for record in new.records:
+        earlier = before.get(record.key)
+        if earlier is None or (earlier.seconds is None) == (record.seconds is None):
+            continue
+        word = "no figure any more" if record.seconds is None else "a figure now"
+        reason = record.note or earlier.note
+        lines.append(f"{word} ({reason}): {record.form}, {record.group}")
+    return lines
 
 
 def _time(old: Record, new: Record) -> list[Change]:
@@ -73,7 +90,8 @@ def _time(old: Record, new: Record) -> list[Change]:
     before, old_low, old_high, now, new_low, new_high = figures
     apart = new_low > old_high or new_high < old_low
     ratio = now / before
-    return [Change(new, ratio, "time")] if apart and _far(ratio) else []
+    least = _LEAST_OF_ONE if min(old.rounds, new.rounds) < 2 else _LEAST
+    return [Change(new, ratio, "time")] if apart and _far(ratio, least) else []
 
 
 def _memory(old: Record, new: Record) -> list[Change]:
@@ -83,8 +101,8 @@ def _memory(old: Record, new: Record) -> list[Change]:
     return [Change(new, ratio, "memory")] if _far(ratio) else []
 
 
-def _far(ratio: float) -> bool:
-    return max(ratio, 1 / ratio) > 1 + _LEAST
+def _far(ratio: float, least: float = _LEAST) -> bool:
+    return max(ratio, 1 / ratio) > 1 + least
 
 
 def main() -> None:

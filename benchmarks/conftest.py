@@ -150,11 +150,20 @@ class Run:
             return
         folder = self._results / ("smoke" if self.smoke else folder_name(self.machine))
         now = Results(self.machine, asdict(self.limits), self.records)
-        stored = folder / "results.json"
-        if stored.exists():
-            print("\n" + describe_changes(Results.load(stored), now))
+        changed = _changes(folder / "results.json", now)
         write_report(now, folder)
+        print(f"\n{changed}")
         print(f"\nwrote {folder}/README.md, after {time.perf_counter() - self._start:.0f} s")
+
+
+def _changes(stored: Path, now: Results) -> str:
+    """Say what changed since the stored results, if they can be read."""
+    if not stored.exists():
+        return "nothing to compare with"
+    try:
+        return describe_changes(Results.load(stored), now)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{stored}: cannot be compared with: {error}"
 
 
 _RUN = pytest.StashKey[Run]()
@@ -215,7 +224,7 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
         def in_turn() -> None:
             if others:
                 before.append({form: once(other) for form, other in others.items()})
-                fn()  # what the others put out of the caches comes back
+                once(fn)  # what the others put out of the caches comes back
 
         benchmark.group = group
         benchmark.pedantic(

@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.machine import describe
@@ -63,17 +64,25 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.command == "publish":
+    if options.command == "publish":
+        try:
             print(", ".join(publish_findings(options.findings)))
-            return
+        except (OSError, ValueError) as error:
+            sys.exit(f"quality: {error}")
+        return
+    folder = options.output / options.command
+    try:
         device = default_device()
         if device.type == "cpu":
             keep_freed_memory()
+        # a place that cannot be written to is found before hours of work
+        folder.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         finding = options.run(options)
         seconds = time.perf_counter() - start
     except (OSError, ValueError) as error:
+        with suppress(OSError):  # it is left if earlier findings are in it
+            folder.rmdir()
         sys.exit(f"quality: {error}")
     models = [v for v in vars(options).values() if isinstance(v, Named)]
     models += getattr(options, "others", [])
@@ -83,7 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seconds": seconds,
         "machine": describe(device),
     }
-    folder = options.output / options.command
     finding.write(folder, run)
     print(folder / "table.md")
 

@@ -51,13 +51,15 @@ def separate(unified: Named, other: Named, count: int) -> Finding:
 def reference(model: Named, without: Named | None, count: int) -> Finding:
     """Compare a model with itself, and with one trained so, not told the reference's pose."""
     pipeline = model.pipeline()
+    trained = None if without is None else without.pipeline()
+    if without is not None and trained is not None:
+        _expect_same_size(pipeline.model, trained.model, without)
     cases = held_out(pipeline, count)
     blind = [case._replace(poses=WithoutReferencePose(case.poses)) for case in cases]
     told = animate("with the reference's pose", pipeline, cases)
     rows = [copies(cases), told, animate("the same weights without it", pipeline, blind)]
-    if without is not None:
-        _expect_same_size(pipeline.model, without.pipeline().model, without)
-        rows.append(animate("trained without it", without.pipeline(), blind))
+    if trained is not None:
+        rows.append(animate("trained without it", trained, blind))
     gains = [(f"{told.label} above {row.label}", told.gains(row)) for row in rows[2:]]
     return Finding(
         about(pipeline, cases) + " Without its pose the reference has a black pose picture.",

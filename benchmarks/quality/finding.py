@@ -35,12 +35,12 @@ class Finding:
             run: the machine, the command and how long it took.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**run, **self.data}, indent=1, allow_nan=False)
+        (folder / "results.json").write_text(text + "\n")
         for name, (_, picture) in self.pictures.items():
             # 256 colours are a quarter of the bytes, and enough to see what happens
             image = Image.fromarray(picture).quantize(256)
             image.save(folder / f"{name}.png", optimize=True)
-        text = json.dumps({**run, **self.data}, indent=1, allow_nan=False)
-        (folder / "results.json").write_text(text + "\n")
         (folder / "table.md").write_text(self._page(run))
 
     def _page(self, run: dict[str, Any]) -> str:

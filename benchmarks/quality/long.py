@@ -4,11 +4,12 @@ import time
 from typing import Any, get_args
 
 import numpy as np
+from tqdm import tqdm
 
 from benchmarks.quality.finding import Finding
 from benchmarks.quality.models import Named, about, held_out
 from benchmarks.quality.plots import Line, draw_lines
-from benchmarks.quality.rows import Figure, Row, animate, copies, rows_data
+from benchmarks.quality.rows import Figure, Row, copies, judge, rows_data
 from unianimate.metrics import psnr
 from unianimate.metrics.report import Table
 from unianimate.pipelines.animate import Long
@@ -23,10 +24,12 @@ def long(model: Named, count: int, num_frames: int) -> Finding:
         raise ValueError(f"--frames must be at least two segments of {size}, got {num_frames}")
     cases = held_out(pipeline, count, num_frames)
     rows, seconds = {}, {}
+    cases[0].animate(pipeline, num_frames=size)  # to warm up
     for way in get_args(Long):
         start = time.perf_counter()
-        rows[way] = animate(way, pipeline, cases, long=way)
+        videos = [case.animate(pipeline, long=way) for case in tqdm(cases, desc=way)]
         seconds[way] = (time.perf_counter() - start) / count
+        rows[way] = judge(way, cases, videos)
     rows["copying the reference"] = copies(cases)
     decibels = {label: _by_segment(row, cases, size) for label, row in rows.items()}
     colours = {label: _colours(row, cases, size) for label, row in rows.items()}

@@ -194,6 +194,12 @@ def test_models_have_labels(text, wanted):
     assert Named.of(text).label == wanted
 
 
+def test_a_place_that_cannot_be_written_to_is_found_before_the_work(tmp_path):
+    (tmp_path / "bars").write_text("in the way")
+    with pytest.raises(SystemExit, match=r"quality: .*bars"):
+        quality.main(["bars", str(tmp_path / "nowhere"), "-o", str(tmp_path)])
+
+
 def test_a_model_that_is_not_there_is_named_in_one_line(tmp_path):
     with pytest.raises(SystemExit, match=r"quality: .*nowhere"):
         quality.main(["bars", str(tmp_path / "nowhere"), "-o", str(tmp_path)])

@@ -137,6 +137,17 @@ def test_a_change_within_the_quartiles_is_noise():
     assert changes(results(op("native", 1.0)), results(noisy)) == []
 
 
+def test_a_single_call_is_noisy_and_a_lost_figure_is_told():
+    def once(seconds):
+        return replace(op("native", seconds), low=seconds, high=seconds, rounds=1)
+
+    assert changes(results(once(1.0)), results(once(1.15))) == []
+    assert str(changes(results(once(1.0)), results(once(1.5)))[0]).startswith("1.50x slower")
+    had, lost = results(block("mamba", 16, 1.0)), results(block("mamba", 16, None))
+    assert "no figure any more (out of memory): mamba" in describe_changes(had, lost)
+    assert "a figure now (out of memory): mamba" in describe_changes(lost, had)
+
+
 def test_memory_is_compared_too_and_new_figures_are_counted():
     old, new = block("mamba", 16, 1.0), replace(block("mamba", 16, 1.0), peak_bytes=2**22)
     text = describe_changes(results(old), results(new, op("native", 1.0)))

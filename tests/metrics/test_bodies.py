@@ -107,6 +107,7 @@ def test_frames_without_a_visible_joint_are_nan():
 def test_key_points_found_against_those_wanted():
     wanted, found = one_joint(0.5, 0.25), one_joint(0.6, 0.5)
     assert keypoint_error(found, wanted)[0] == pytest.approx(np.hypot(6.4, 16))
+    assert keypoint_error(found, wanted, (32, 32))[0] == pytest.approx(np.hypot(3.2, 8))
     assert keypoints_missed(found, wanted)[0] == 0
     nothing = replace(found, visible=np.zeros((1, 20)))
     assert np.isnan(keypoint_error(nothing, wanted)[0])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unianimate.metrics import bootstrap_interval, bootstrap_mean
+from unianimate.metrics import bootstrap_interval, bootstrap_mean, frechet_distance
 
 
 def test_the_interval_of_a_mean_has_the_width_that_theory_gives():
@@ -42,6 +42,17 @@ def test_any_statistic_of_drawn_videos():
     assert (low, high) == (0.0, 1.0)
 
 
+def test_a_distance_lies_within_its_centred_interval():
+    features = np.random.default_rng(0).normal(size=(2, 10, 50))
+
+    def distance(drawn):
+        return frechet_distance(*features[:, drawn])
+
+    low, _ = bootstrap_interval(distance, 10, samples=200)
+    centred = bootstrap_interval(distance, 10, samples=200, centred=True)
+    assert centred[0] < distance(np.arange(10)) < centred[1] and distance(np.arange(10)) < low
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -49,6 +60,7 @@ def test_any_statistic_of_drawn_videos():
         (lambda: bootstrap_mean([1.0], [0]), "positive"),
         (lambda: bootstrap_mean([1.0, 2.0], level=1), "level must be within"),
         (lambda: bootstrap_mean([1.0, 2.0], samples=0), "samples must be 1 or more"),
+        (lambda: bootstrap_mean([1.0], level=95), "level must be within"),
     ],
 )
 def test_bad_arguments_are_refused(call, says):

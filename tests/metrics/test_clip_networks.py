@@ -85,7 +85,7 @@ def test_an_evaluation_pools_the_clips_of_all_videos(tmp_path):
     assert done["fvd"].mean == pytest.approx(frechet_distance(*pooled))
     assert (done["fvd"].count, done.protocol) == (9, "four")
     low, high = done["fvd"].interval
-    assert low < high
+    assert low < done["fvd"].mean < high
     assert done["fvd_zeros_against_ones"].mean == pytest.approx(24)
     assert done.missing["fid_vid"] == "a 3-D ResNet-50 was not given (--fid-vid-network)"
 
@@ -100,6 +100,24 @@ def test_a_video_shorter_than_a_clip_costs_the_distance_and_no_other_figure(tmp_
         assert name not in done.measures
         assert done.missing[name].startswith("video b has 12 frames and a clip 16; leave it out")
     assert done["psnr"].count == 51
+
+
+def test_one_clip_has_no_distance_and_a_failed_check_costs_no_other_figure(tmp_path):
+    class FourFrames(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape[2] == 4
+            return x.flatten(1)[:, :6]
+
+    fvd = network(tmp_path, FourFrames(), "fvd")
+    video = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+    protocol = Protocol(name="four", clip_frames=4)
+    for count, known in ((1, False), (2, True)):
+        videos = [video] * count
+        done = evaluate_videos(videos, videos, networks=Networks(fvd=fvd), protocol=protocol)
+        assert ("fvd" in done.measures) is known
+        assert "cannot take clips" in done.missing["fvd_zeros_against_ones"]
+        assert "psnr" in done.measures
+    assert done["fvd"].mean == pytest.approx(0, abs=1e-6)
 
 
 def test_what_is_no_network_or_no_clip_is_refused(tmp_path):

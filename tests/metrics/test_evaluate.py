@@ -68,6 +68,14 @@ def test_a_still_video_moves_nowhere_and_has_no_moving_pixels():
     assert done["psnr_static"].mean == 100
 
 
+def test_a_video_of_one_frame_keeps_its_place(videos):
+    copies, truth, _ = videos
+    done = evaluate_videos([copies[0][:1], *copies[1:]], [truth[0][:1], *truth[1:]])
+    for name in ("psnr", "warping_error", "warping_error_truth"):
+        assert len(done[name].per_video) == 3
+    assert np.isnan(done["warping_error"].per_video[0]) and done["warping_error"].count == 6
+
+
 def test_what_cannot_be_compared_is_refused(videos):
     copies, truth, poses = videos
     with pytest.raises(ValueError, match="3 true videos need as many generated, got 2"):
@@ -76,5 +84,9 @@ def test_what_cannot_be_compared_is_refused(videos):
         evaluate_videos(copies, truth, poses=poses[:1])
     with pytest.raises(ValueError, match="b: 3 generated and 4 true frames"):
         evaluate_videos([copies[0], copies[1][:3]], truth[:2], names=["a", "b"])
+    with pytest.raises(ValueError, match="b: pose_error: wanted a pose for each of 4 frames"):
+        evaluate_videos(copies[:2], truth[:2], poses=[poses[0], poses[1][:2]], names=["a", "b"])
+    with pytest.raises(ValueError, match="level must be within"):
+        evaluate_videos([], [], level=95)
     with pytest.raises(ValueError, match="no true videos"):
         evaluate_videos([], [])

@@ -1,4 +1,6 @@
 import pytest
+import torch
+from torch import nn
 
 from unianimate.profiling import MIXERS, MixerCost, crossing, measure_mixer, profile_mixers
 
@@ -23,6 +25,24 @@ def test_training_holds_more_than_inference_and_checkpoints_hold_less():
 
     inference, training, checkpointed = map(peak, ("inference", "training", "checkpointed"))
     assert inference < checkpointed < training
+
+
+def test_what_the_device_has_not_the_memory_for_has_no_figures():
+    class Large(nn.Module):
+        def forward(self, x):
+            if x.shape[2] > 2:  # more than any machine has
+                return x + torch.empty(2**60, dtype=torch.uint8)[0]
+            return x
+
+    small, large = (measure_mixer("large", lambda _: Large(), frames=n, **TINY) for n in (2, 3))
+    assert small.seconds > 0 and small.rounds >= 2
+    assert (large.seconds, large.peak_bytes, large.frames) == (None, None, 3)
+
+    def broken(_):
+        return nn.Linear(3, 3)
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        measure_mixer("broken", broken, frames=2, **TINY)
 
 
 def cost(mixer, frames, seconds):

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from unianimate.out_of_memory import is_lack_of_memory
+
 from .animate import animate
 from .convert import convert
 from .demo import demo
@@ -76,7 +78,7 @@ def main() -> None:
     except (ValueError, OSError, ImportError) as error:
         sys.exit(_complain(_reason(error)))
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
         sys.exit(_complain("out of memory: choose a smaller size or fewer frames at once"))
 
@@ -101,13 +103,6 @@ def _complain_of_usage(error: Any) -> int:
         return 2
     command = "unianimate" if error.ctx is None else error.ctx.command_path
     return _complain(f"{message.rstrip('.')}: see `{command} --help`")
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    # torch has a class for it on a GPU only
-    words = ("can't allocate memory", "not enough memory")
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(word in str(error) for word in words)
 
 
 def _reason(error: Exception) -> str:

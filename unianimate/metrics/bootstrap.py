@@ -32,8 +32,10 @@ def bootstrap_mean(
         The mean, and (low, high), or None for a single video.
 
     Raises:
-        ValueError: no values, or weights of another shape or not positive.
+        ValueError: no values, weights of another shape or not positive, or ``level`` or
+            ``samples`` out of range.
     """
+    expect_bootstrap(level, samples)
     figures = np.asarray(values, dtype=np.float64)
     if figures.ndim != 1 or not len(figures):
         raise ValueError(f"bootstrap_mean: values must be (n,), n at least 1, got {figures.shape}")
@@ -57,6 +59,7 @@ def bootstrap_interval(
     level: float = 0.95,
     samples: int = 2000,
     seed: int = 0,
+    centred: bool = False,
 ) -> Interval | None:
     """Return the percentile interval of a statistic of ``count`` videos; None below two.
 
@@ -66,24 +69,37 @@ def bootstrap_interval(
         level: of the interval, within (0, 1).
         samples: how often the videos are drawn.
         seed: of the draws.
+        centred: move the draws so that their mean is the statistic of all videos. For a distance
+            between sets: videos drawn twice make it larger, and leave it outside its own interval.
 
     Raises:
         ValueError: ``level`` or ``samples`` out of range.
     """
+    expect_bootstrap(level, samples)
     if count < 2:
         return None
-    drawn = _draw(count, samples, seed)
-    return _percentiles(np.array([statistic(videos) for videos in drawn]), level)
+    figures = np.array([statistic(videos) for videos in _draw(count, samples, seed)])
+    if centred:
+        figures += statistic(np.arange(count)) - figures.mean()
+    return _percentiles(figures, level)
+
+
+def expect_bootstrap(level: float, samples: int) -> None:
+    """Refuse options that no interval can be made with.
+
+    Raises:
+        ValueError: ``level`` or ``samples`` out of range.
+    """
+    if samples < 1:
+        raise ValueError(f"bootstrap: samples must be 1 or more, got {samples}")
+    if not 0 < level < 1:
+        raise ValueError(f"bootstrap: level must be within (0, 1), got {level}")
 
 
 def _draw(count: int, samples: int, seed: int) -> NDArray[np.int64]:
-    if samples < 1:
-        raise ValueError(f"bootstrap: samples must be 1 or more, got {samples}")
     return np.random.default_rng(seed).integers(count, size=(samples, count))
 
 
 def _percentiles(figures: NDArray[np.float64], level: float) -> Interval:
-    if not 0 < level < 1:
-        raise ValueError(f"bootstrap: level must be within (0, 1), got {level}")
     low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

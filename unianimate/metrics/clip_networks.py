@@ -117,7 +117,7 @@ class ClipNetwork:
     def _run(self, clips: Tensor) -> Tensor:
         try:
             features = self._module(clips.contiguous().to(self._device), **self._switches)
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(
                 f"{self.kind}: the network cannot take clips {tuple(clips.shape)}: {reason}"

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from unianimate.pose import PoseSequence
 
 from ._frames import Array, Bytes, resize_frames, video_to_bytes
-from .bootstrap import Interval, bootstrap_interval, bootstrap_mean
+from .bootstrap import Interval, bootstrap_interval, bootstrap_mean, expect_bootstrap
 from .catalogue import METRICS
 from .clip_networks import ClipNetwork, zeros_against_ones
 from .frechet import frechet_distance
@@ -43,6 +43,9 @@ _WHY_MISSING = {
     "keypoints_missed": "poses of both videos were not given (--found-poses, --poses), or show no "
     "joint",
 }
+
+# of a video that has nothing to be measured
+_NONE = np.full(1, np.nan)
 
 
 @dataclass(frozen=True)
@@ -138,16 +141,20 @@ class _Clips:
         for features, video in ((self._made, made), (self._real, real)):
             features.append(self._network.features(video, frames=self._frames, stride=self._stride))
 
-    def measure(self, *, level: float, samples: int, seed: int) -> Measure:
+    def measure(self, *, level: float, samples: int, seed: int) -> Measure | None:
+        count = sum(map(len, self._made))
+        if count < 2:
+            return None
         interval = bootstrap_interval(
             self._distance,
             len(self._made),
             level=level,
             samples=min(samples, _MOST_DISTANCES),
             seed=seed,
+            centred=True,
         )
         everything = np.arange(len(self._made))
-        return Measure(self._distance(everything), interval, sum(map(len, self._made)))
+        return Measure(self._distance(everything), interval, count)
 
     def _distance(self, videos: NDArray[np.int64]) -> float:
         made, real = (
@@ -200,6 +207,7 @@ def evaluate_videos(
         >>> done = evaluate_videos(made, real, poses=poses)
         >>> done["psnr"].mean, done["psnr"].interval
     """
+    expect_bootstrap(level, samples)
     names = [str(index) for index in range(len(truth))] if names is None else list(names)
     _expect_lengths(len(truth), generated=generated, names=names, poses=poses, found=found)
     tallies = {name: _Tally() for name in METRICS}
@@ -208,14 +216,18 @@ def evaluate_videos(
         for name, network in (("fid_vid", networks.fid_vid), ("fvd", networks.fvd))
         if network is not None
     }
-    reasons = dict(_WHY_MISSING)
+    reasons = _WHY_MISSING | dict.fromkeys(clips, "one clip has no covariance: give more videos")
+    checked = None if networks.fvd is None else _check(networks.fvd, reasons)
     shapes = []
     for index, name in enumerate(names):
         made, real = _pair(generated[index], truth[index], protocol, name)
         pose = poses[index] if poses is not None else None
         seen = found[index] if found is not None else None
-        for metric, values in _frame_values(made, real, pose, seen, networks.lpips):
-            tallies[metric].add(values)
+        try:
+            for metric, values in _frame_values(made, real, pose, seen, networks.lpips):
+                tallies[metric].add(values)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         if len(real) < protocol.clip_frames:
             # a distance of the other videos would be another figure
             short = f"video {name} has {len(real)} frames and a clip {protocol.clip_frames}"
@@ -229,8 +241,7 @@ def evaluate_videos(
     options: dict[str, Any] = {"level": level, "samples": samples, "seed": seed}
     figures = {name: tally.measure(**options) for name, tally in tallies.items()}
     figures |= {name: features.measure(**options) for name, features in clips.items()}
-    if networks.fvd is not None:
-        figures["fvd_zeros_against_ones"] = Measure(zeros_against_ones(networks.fvd), None, 2)
+    figures["fvd_zeros_against_ones"] = checked
     return Evaluation(
         measures={name: figure for name, figure in figures.items() if figure is not None},
         missing={name: reasons[name] for name in METRICS if figures[name] is None},
@@ -241,6 +252,15 @@ def evaluate_videos(
         level=level,
         protocol=protocol.name,
     )
+
+
+def _check(network: ClipNetwork, reasons: dict[str, str]) -> Measure | None:
+    """Check an I3D by what it makes of black and white; say so if it takes no such clips."""
+    try:
+        return Measure(zeros_against_ones(network), None, 2)
+    except ValueError as error:
+        reasons["fvd_zeros_against_ones"] = str(error)
+        return None
 
 
 def _frame_values(
@@ -264,14 +284,14 @@ def _frame_values(
     if network is not None:
         yield "lpips", lpips(made, real, network)
         yield "lpips_disco", lpips_disco(made, real, network)
-    if len(real) > 1:
-        yield "warping_error", warping_error(made, real)
-        yield "warping_error_truth", warping_error(real, real)
+    pairs = len(real) > 1
+    yield "warping_error", warping_error(made, real) if pairs else _NONE
+    yield "warping_error_truth", warping_error(real, real) if pairs else _NONE
     if pose is not None:
         yield "pose_error", pose_error(made, real, pose)
         yield "identity_color_error", identity_color_error(made, real, pose)
         if found is not None:
-            yield "keypoint_error", keypoint_error(found, pose)
+            yield "keypoint_error", keypoint_error(found, pose, (real.shape[2], real.shape[1]))
             yield "keypoints_missed", keypoints_missed(found, pose)
 
 

@@ -55,20 +55,26 @@ def pose_error(generated: ArrayLike, truth: ArrayLike, poses: PoseSequence) -> A
     )
 
 
-def keypoint_error(found: PoseSequence, wanted: PoseSequence) -> Array:
-    """Return the mean distance (F,) of body points visible in both, in pixels of ``wanted``.
+def keypoint_error(
+    found: PoseSequence, wanted: PoseSequence, size: tuple[int, int] | None = None
+) -> Array:
+    """Return the mean distance (F,) of body points visible in both, in pixels.
 
     For poses that a detector found in the generated video. NaN where no point is in both:
     see `keypoints_missed`.
+
+    Args:
+        found: F poses.
+        wanted: F poses.
+        size: (width, height) of the frames whose pixels count; those of ``wanted`` by default.
 
     Raises:
         ValueError: different numbers of frames.
     """
     expect_poses(len(found), len(wanted), "keypoint_error")
     both = visible_points(found) & visible_points(wanted)
-    distances = np.linalg.norm(
-        (found.bodies - wanted.bodies) * (wanted.width, wanted.height), axis=-1
-    )
+    pixels = size or (wanted.width, wanted.height)
+    distances = np.linalg.norm((found.bodies - wanted.bodies) * pixels, axis=-1)
     return np.array([_mean(list(row[seen])) for row, seen in zip(distances, both)])
 
 

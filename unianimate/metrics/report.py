@@ -138,11 +138,14 @@ def expect_new_folder(folder: str | Path) -> None:
     """Refuse a report folder that cannot be written, before anything is computed.
 
     Raises:
+        ValueError: it is the folder that one is in, which cannot be replaced.
         FileExistsError: it exists and holds something, or is a file.
         NotADirectoryError: it would lie below a file.
         PermissionError: nothing may be written where it would lie.
     """
     folder = Path(folder)
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder}: this is where you are; name a new folder")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder}: this exists; name another folder or remove it")
     # the folders below it are made with the report

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unianimate.blocks import TemporalMamba, TemporalMamba2, TemporalTransformer
+from unianimate.out_of_memory import is_lack_of_memory
 
 from .memory import peak_bytes
 from .timing import time_call
@@ -46,6 +47,7 @@ class MixerCost:
         seconds: a block, median; None if it did not fit the memory of the device.
         low: the lower quartile.
         high: the upper quartile.
+        rounds: calls that were timed.
         peak_bytes: most bytes held at once besides weights and input; None as above.
     """
 
@@ -58,6 +60,7 @@ class MixerCost:
     seconds: float | None = None
     low: float | None = None
     high: float | None = None
+    rounds: int = 0
     peak_bytes: int | None = None
 
     @property
@@ -94,7 +97,7 @@ def measure_mixer(
         fewest: rounds in any case.
 
     Returns:
-        Its cost; without figures if a GPU has not the memory.
+        Its cost; without figures if the device has not the memory.
     """
     device = torch.device(device)
     cost = MixerCost(mixer=name, dim=dim, height=size[0], width=size[1], frames=frames, mode=mode)
@@ -104,10 +107,13 @@ def measure_mixer(
         call = _call(stack, _clip(dim, frames, size, device, dtype), mode)
         peak = peak_bytes(call, device)
         timing = time_call(call, device, budget=budget, fewest=fewest, warm=True)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack_of_memory(error):
+            raise
         return cost
     seconds, low, high = (figure / len(blocks) for figure in timing[:3])
-    return replace(cost, seconds=seconds, low=low, high=high, peak_bytes=peak)
+    cost = replace(cost, seconds=seconds, low=low, high=high)
+    return replace(cost, rounds=timing.rounds, peak_bytes=peak)
 
 
 def profile_mixers(
