@@ -122,7 +122,18 @@ def available_backends(op: str) -> dict[str, str | None]:
     Raises:
         ValueError: no op has this name.
     """
-    return {name: backend.reason_off() for name, backend in backends_of(op).items()}
+    return {
+        name: backend.reason_off() or _no_device(backend)
+        for name, backend in backends_of(op).items()
+    }
+
+
+def _no_device(backend: Backend) -> str | None:
+    """Return which devices are missing where there is none that the backend serves."""
+    served = [device for device in backend.dtypes if device not in backend.off]
+    if "cpu" in served or any(getattr(torch, device).is_available() for device in served):
+        return None
+    return f"torch sees no {' or '.join(served)} device"
 
 
 @contextmanager

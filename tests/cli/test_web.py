@@ -116,6 +116,13 @@ def test_a_cleared_number_is_the_default_and_no_folder_stays(inputs, tmp_path):
     assert list((tmp_path / "made").iterdir()) == []
 
 
+def test_another_scheduler_brings_its_own_number_of_steps(tmp_path):
+    model = UniAnimate(replace(PRESETS["test"], steps=31)).eval()
+    page = build_page(AnimatePipeline(model), tmp_path)
+    (chosen,) = (event.fn for event in page.fns.values() if event.api_name != "animate")
+    assert (chosen("ddim"), chosen("dpm++")) == (31, 16)
+
+
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys, tmp_path):
     UniAnimate(PRESETS["test"]).save_pretrained(tmp_path)
     for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE", "GRADIO_TEMP_DIR"):

@@ -114,6 +114,9 @@ def test_available_backends_gives_a_reason_and_a_cure():
     available = available_backends("selective_scan")
     assert available["reference"] is None
     assert "pip install mamba-ssm" in (available["mamba_ssm"] or "pip install mamba-ssm")
+    if not torch.cuda.is_available():
+        why = available["triton"]
+        assert why == "torch sees no cuda device" or "pip install triton" in why
     with pytest.raises(ValueError, match="there is no op 'scan'"):
         available_backends("scan")
 

@@ -109,6 +109,13 @@ def build_page(pipeline: AnimatePipeline, folder: Path, *, low_memory: bool = Fa
                     result = gr.Video(label="Video", **shown)
                     preview = gr.Video(label="Poses", **shown)
                 status = gr.Textbox(label="Status", interactive=False)
+        scheduler.change(
+            lambda name: AnimatePipeline(pipeline.model, make_scheduler(name)).default_steps,
+            scheduler,
+            steps,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         button.click(
             animate,
             [photo, driving, photo_pose, long, scheduler, steps, guidance, frames, fit, seed],

@@ -42,7 +42,7 @@ class LongVideo(Protocol):
 
 @dataclass(frozen=True)
 class Single:
-    """All frames in one pass: memory grows with the length; what Mamba mixers are for."""
+    """All frames in one pass: memory grows with the length, the time of attention faster."""
 
     def segments(self, num_frames: int) -> Sequence[Segment]:
         """Return one segment."""
