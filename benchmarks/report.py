@@ -103,11 +103,41 @@ def _attention_or_mamba(results: Results) -> str:
     where: dict[str, list[str]] = {}
     for panel, mixer, frames in crossings(results):
         if mixer.startswith("mamba") and "layout" not in mixer and "inference" in panel:
-            width = panel.split(",")[0]
+            size = panel.removesuffix(", inference")
             reached = "at no length measured" if frames is None else f"from F = {frames}"
-            where.setdefault(mixer, []).append(f"{reached} at {width}")
-    sentences = [f"`{mixer}` {', '.join(places)}" for mixer, places in where.items()]
-    return "No slower than temporal attention in inference: " + "; ".join(sentences) + "."
+            where.setdefault(f"{reached} at {size}", []).append(f"`{mixer}`")
+    sentences = [f"{', '.join(mixers)} {place}" for place, mixers in where.items()]
+    text = "No slower than temporal attention in inference: " + "; ".join(sentences) + "."
+    return " ".join([text, *_memory(results)])
+
+
+def _memory(results: Results) -> list[str]:
+    """Say for each mode what Mamba mixers hold at the longest clip, against attention."""
+    peaks: dict[tuple[str, int, int], dict[str, int]] = {}
+    for record in results.records:
+        if record.section == "blocks" and record.peak_bytes and record.frames:
+            place = (record.extra["mode"], int(record.extra["dim"]), record.frames)
+            peaks.setdefault(place, {})[record.form] = record.peak_bytes
+    sentences = []
+    for mode in ("inference", "training"):
+        known = {place: forms for place, forms in peaks.items() if place[0] == mode}
+        longest = max((place[2] for place in known), default=None)
+        parts = []
+        for (_, dim, frames), forms in known.items():
+            if frames != longest or "transformer" not in forms:
+                continue
+            against = [
+                f"`{form}` {forms[form] / forms['transformer']:.1f}"
+                for form in ("mamba", "mamba2")
+                if form in forms
+            ]
+            parts.append(f"{', '.join(against)} at {dim} channels")
+        if parts:
+            sentences.append(
+                f"Memory held at F = {longest} in {mode}, times that of attention: "
+                f"{'; '.join(parts)}."
+            )
+    return sentences
 
 
 def _report(results: Results, plots: list[str]) -> str:

@@ -199,6 +199,7 @@ def test_a_truncated_pose_picture_is_refused(here, good, animate_refused):
 def test_a_pose_of_the_photo_beside_a_pose_folder_is_refused(animate_refused):
     options = ("--reference-pose", "photo_pose.npz")
     animate_refused(*options, driving="poses", says="leave --reference-pose out")
+    animate_refused("--no-align", driving="poses", says="aligned already; leave --no-align out")
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "100% *?[a]", "ünï ✓", " ", "a'b\"c"])

@@ -74,8 +74,8 @@ def driving_poses(
         frames: look for no more poses in a video than so many frames need; None looks for all.
 
     Raises:
-        ValueError: a file that cannot be used, or shows no person, or a pose of the photo beside a
-            folder, which has its own.
+        ValueError: a file that cannot be used, or shows no person, or a pose of the photo or
+            ``no_align`` beside a folder, which has its own and is aligned.
         OSError: a file that is missing, or the pose of the photo is not to be found.
     """
     from unianimate.pose import DrawnPoses, FolderPoses, PosePictures, PoseSequence, align_pose
@@ -86,6 +86,8 @@ def driving_poses(
                 f"{driving}: a pose folder is aligned to its own pose of the photo; leave "
                 f"--reference-pose out, or give a pose file (.npz) or a video instead"
             )
+        if no_align:
+            raise ValueError(f"{driving}: a pose folder is aligned already; leave --no-align out")
         _log.info("poses: the pictures in %s, aligned already", driving)
         pictures = FolderPoses(PosePictures.open(driving), every)
         _log.info("digest of all pictures, none is damaged: %s", pictures.digest)

@@ -143,6 +143,10 @@ def _split(settings: list[str]) -> dict[str, str]:
     return pairs
 
 
+# of a line of the log, beside the bar
+_SAID = ("loss", "psnr", "sample/psnr")
+
+
 class _Progress:
     """A bar over the steps with the last loss, and one over each preparation; or nothing."""
 
@@ -180,7 +184,7 @@ class _Progress:
 
     def report(self, line: "Record") -> None:
         """Show a line of the log."""
-        said = ", ".join(f"{k} {line[k]:.4g}" for k in ("loss", "psnr") if k in line)
+        said = ", ".join(f"{k} {line[k]:.4g}" for k in _SAID if k in line)
         self._show("steps", int(line["step"]), self._steps, said)
 
     def _show(self, what: str, done: int, in_all: int, said: str) -> None:
