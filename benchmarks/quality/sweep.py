@@ -25,7 +25,8 @@ def sweep(model: Named, count: int) -> Finding:
 
     @cache
     def made(scheduler: str, guidance: float, steps: int) -> Row:
-        sampler = AnimatePipeline(pipeline.model, make_scheduler(scheduler))
+        shift = pipeline.model.config.timestep_shift
+        sampler = AnimatePipeline(pipeline.model, make_scheduler(scheduler, shift))
         options = {"guidance_scale": guidance, "num_inference_steps": steps}
         return animate(
             f"{scheduler}, guidance {guidance:g}, {steps} steps", sampler, cases, **options

@@ -151,9 +151,13 @@ def test_pure_noise_is_a_finite_start(n):
 
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])
 @pytest.mark.parametrize("spacing", ["official", "trailing"])
-def test_a_perfect_network_leads_back_to_the_clean_sample(kind, spacing):
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_perfect_network_leads_back_to_the_clean_sample(kind, spacing, shift):
     scheduler = NoiseScheduler(
-        rescale_betas_zero_snr=kind != "epsilon", prediction_type=kind, timestep_spacing=spacing
+        rescale_betas_zero_snr=kind != "epsilon",
+        prediction_type=kind,
+        timestep_spacing=spacing,
+        timestep_shift=shift,
     )
     scheduler.set_timesteps(12)
     sample = scheduler.add_noise(X0, NOISE, scheduler.timesteps[0])
@@ -163,6 +167,23 @@ def test_a_perfect_network_leads_back_to_the_clean_sample(kind, spacing):
         sample, x0 = scheduler.step(output, t, sample)
         torch.testing.assert_close(x0, X0, atol=2e-4, rtol=0)
     torch.testing.assert_close(sample, scheduler.add_noise(X0, NOISE, 0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("spacing", ["official", "trailing"])
+@pytest.mark.parametrize("shift", [0.5, 3.0, 10.0])
+@pytest.mark.parametrize("n", [1, 7, 20, 250])
+def test_shifted_timesteps_lie_where_there_is_more_noise(spacing, shift, n):
+    plain, shifted = (
+        NoiseScheduler(timestep_spacing=spacing, timestep_shift=s) for s in (1.0, shift)
+    )
+    for scheduler in (plain, shifted):
+        scheduler.set_timesteps(n)
+    share = plain.timesteps.double() / 1000
+    wanted = (1000 * shift * share / (1 + (shift - 1) * share)).round().clamp(max=999)
+    assert shifted.timesteps.tolist() == sorted(set(wanted.long().tolist()), reverse=True)
+    # every step arrives where the next one starts, and the last at the least noise
+    arrivals = shifted._previous[shifted.timesteps]
+    assert torch.equal(arrivals, torch.cat([shifted.timesteps[1:], torch.zeros(1, dtype=int)]))
 
 
 def test_a_timestep_per_item_equals_one_item_at_a_time(scheduler):
@@ -240,6 +261,9 @@ def test_errors_say_what_to_do(scheduler):
         NoiseScheduler(prediction_type="velocity")
     with pytest.raises(ValueError, match="timestep_spacing must be one of"):
         NoiseScheduler(timestep_spacing="leading")
+    for shift in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="timestep_shift must be positive"):
+            NoiseScheduler(timestep_shift=shift)
     epsilon = NoiseScheduler(prediction_type="epsilon")
     epsilon.set_timesteps(3)
     with pytest.raises(ValueError, match="999 is pure noise"):

@@ -159,6 +159,25 @@ def command(monkeypatch, capsys, files):
     return call
 
 
+def test_pipeline_and_command_shift_timesteps_as_the_model_says(files, command, monkeypatch):
+    config = json.loads((files / "model" / "config.json").read_text())
+    config["timestep_shift"] = 5.0
+    (files / "model" / "config.json").write_text(json.dumps(config))
+    pipeline = AnimatePipeline.from_pretrained(files / "model")
+    assert pipeline.scheduler.timestep_shift == 5.0
+    used = []
+
+    def stream(pipeline, *args, **options):
+        used.append(getattr(pipeline.scheduler, "timestep_shift", None))
+        return iter([np.zeros((48, 32, 3), np.uint8)])
+
+    monkeypatch.setattr(AnimatePipeline, "stream", stream)
+    assert (
+        command("dance.npz", "a.mp4")[0] == command("dance.npz", "b.mp4", "--scheduler", "dpm++")[0]
+    )
+    assert used == [5.0, None]
+
+
 def test_the_command_makes_a_video_of_a_pose_file(files, command):
     status, out, _ = command("dance.npz", "out.mp4", "--json")
     summary = json.loads(out)

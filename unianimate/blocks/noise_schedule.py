@@ -90,31 +90,45 @@ def noise_tables(betas: Tensor) -> NoiseTables:
 
 
 def sampling_timesteps(
-    num_inference_steps: int, num_train_timesteps: int, spacing: TimestepSpacing
+    num_inference_steps: int,
+    num_train_timesteps: int,
+    spacing: TimestepSpacing,
+    shift: float = 1.0,
 ) -> Tensor:
     """Return the timesteps at which a sampler calls the network, descending int64.
 
     "official" is 1 + {0, stride, 2 stride, ...} with stride = T // n, at most T - 1: for n = 30 of
     T = 1000 these are 31 steps, 991 to 1. "trailing" is n steps from T - 1, equally spaced.
+
+    A shift s above 1 puts more of them where there is more noise: u = t / T becomes
+    s u / (1 + (s - 1) u) (arXiv 2403.03206, equation 23); those that fall together are one.
     """
     total, n = num_train_timesteps, num_inference_steps
     if spacing == "trailing":
-        return (torch.arange(n, 0, -1, dtype=torch.float64) * (total / n)).round().long() - 1
-    steps = (1 + torch.arange(0, total, total // n)).clamp(max=total - 1)
-    return steps.flip(0)
+        steps = (torch.arange(n, 0, -1, dtype=torch.float64) * (total / n)).round().long() - 1
+    else:
+        steps = (1 + torch.arange(0, total, total // n)).clamp(max=total - 1).flip(0)
+    if shift == 1:
+        return steps
+    share = steps.double() / total
+    shifted = total * shift * share / (1 + (shift - 1) * share)
+    return torch.unique_consecutive(shifted.round().long().clamp(max=total - 1))
 
 
 def previous_timesteps(
-    num_inference_steps: int, num_train_timesteps: int, spacing: TimestepSpacing
+    num_inference_steps: int,
+    num_train_timesteps: int,
+    spacing: TimestepSpacing,
+    shift: float = 1.0,
 ) -> Tensor:
     """Return, for every timestep (T,), the one that a sampling step from it arrives at.
 
-    "official" always goes back by T // n. "trailing" goes to the next timestep in the list. Neither
-    goes below 0: a sample ends at the noise level of timestep 0, not perfectly clean.
+    "official" always goes back by T // n. "trailing" and shifted ones go to the next timestep in
+    the list. None goes below 0: a sample ends at the noise of timestep 0, not perfectly clean.
     """
     every = torch.arange(num_train_timesteps)
-    if spacing == "trailing":
-        steps = sampling_timesteps(num_inference_steps, num_train_timesteps, spacing).flip(0)
+    if spacing == "trailing" or shift != 1:
+        steps = sampling_timesteps(num_inference_steps, num_train_timesteps, spacing, shift).flip(0)
         steps = torch.cat([torch.zeros(1, dtype=torch.int64), steps])
         return steps[torch.searchsorted(steps[1:], every)]
     return (every - num_train_timesteps // num_inference_steps).clamp(min=0)

@@ -1,5 +1,6 @@
 """NoiseScheduler: the forward process, the training target and one DDIM step."""
 
+import math
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -48,6 +49,8 @@ class NoiseScheduler:
         prediction_type: What the network predicts: the velocity, the noise or the clean sample.
         timestep_spacing: "official" mirrors UniAnimate (30 asks for 31 steps, from 991 to 1);
             "trailing" starts at T - 1 and has exactly the number asked for.
+        timestep_shift: Above 1 puts more sampling steps where there is more noise, as
+            `sampling_timesteps` says; 1 is none.
 
     Source: Song et al., "Denoising Diffusion Implicit Models", equation 12.
     """
@@ -60,9 +63,14 @@ class NoiseScheduler:
         rescale_betas_zero_snr: bool = True,
         prediction_type: PredictionType = "v_prediction",
         timestep_spacing: TimestepSpacing = "official",
+        timestep_shift: float = 1.0,
     ) -> None:
         _one_of("prediction_type", prediction_type, get_args(PredictionType))
         _one_of("timestep_spacing", timestep_spacing, get_args(TimestepSpacing))
+        if not 0 < timestep_shift < math.inf:
+            raise ValueError(
+                f"NoiseScheduler: timestep_shift must be positive, got {timestep_shift}"
+            )
         betas = scaled_linear_betas(num_train_timesteps, beta_start, beta_end)
         self.tables: NoiseTables = noise_tables(
             rescale_zero_terminal_snr(betas) if rescale_betas_zero_snr else betas
@@ -70,6 +78,7 @@ class NoiseScheduler:
         self.num_train_timesteps = num_train_timesteps
         self.prediction_type = prediction_type
         self.timestep_spacing = timestep_spacing
+        self.timestep_shift = timestep_shift
         self._timesteps: Tensor | None = None
         self._previous: Tensor | None = None
 
@@ -97,8 +106,8 @@ class NoiseScheduler:
                 f"{self.num_train_timesteps}, got {num_inference_steps}"
             )
         run = (num_inference_steps, self.num_train_timesteps, self.timestep_spacing)
-        self._timesteps = sampling_timesteps(*run)
-        self._previous = previous_timesteps(*run)
+        self._timesteps = sampling_timesteps(*run, self.timestep_shift)
+        self._previous = previous_timesteps(*run, self.timestep_shift)
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: int | Tensor) -> Tensor:
         """Return x_t, the clean sample `x0` (B, ...) noised to timestep `t`."""

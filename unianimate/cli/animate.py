@@ -86,7 +86,7 @@ def animate(
             raise ValueError(f"{output}: this is an input; name another output")
     photo = open_picture(reference)
     folder = model_folder(model) if model is not None else default_model()
-    solver = make_scheduler(scheduler)
+    make_scheduler(scheduler)  # another name is refused before anything is computed
     checkpoint = Checkpoint(output.parent / f".{output.name}.unfinished", resume=resume)
     fps = driving_fps(driving, every) if fps is None else fps
     # a wrong output is refused before anything is computed, and finding poses takes long
@@ -113,6 +113,7 @@ def animate(
                 _say(f"{output}: starting afresh; what an unfinished run kept is dropped")
             for context in (_kept_for_resume(checkpoint, output, resume), writer, bar):
                 stack.enter_context(context)
+        solver = make_scheduler(scheduler, whole.config.timestep_shift)
         made = AnimatePipeline(whole, solver, processes=processes).stream(
             photo,
             poses,

@@ -57,7 +57,7 @@ def build_page(pipeline: AnimatePipeline, folder: Path, *, low_memory: bool = Fa
             count = min(wanted or poses.num_frames, poses.num_frames)
             preview = _write_preview(Path(work, "poses.mp4"), poses, count)
             yield preview, None, f"{count} poses"
-            pipeline.scheduler = make_scheduler(scheduler)
+            pipeline.scheduler = make_scheduler(scheduler, config.timestep_shift)
             video = Path(work, "video.mp4")
             with VideoWriter(video, poses.fps) as writer:
                 for frame in pipeline.stream(

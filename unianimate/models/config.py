@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from unianimate.models.unet3d.config import UNet3DConfig
@@ -21,6 +21,7 @@ class UniAnimateConfig:
         num_frames: frames the network sees at once.
         steps: sampling steps.
         guidance: scale of classifier-free guidance.
+        timestep_shift: of the sampling steps towards noise, see `NoiseScheduler`.
         text_tokens: tokens of the empty text.
         vae: the configuration of diffusers' `AutoencoderKL`; None is the official one.
         image_encoder: the configuration of transformers' `CLIPVisionModelWithProjection`; None is
@@ -33,6 +34,7 @@ class UniAnimateConfig:
     num_frames: int = 32
     steps: int = 30
     guidance: float = 2.5
+    timestep_shift: Annotated[float, Field(gt=0)] = 1.0
     text_tokens: int = 77
     vae: dict[str, Any] | None = None
     image_encoder: dict[str, Any] | None = None

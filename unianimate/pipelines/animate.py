@@ -49,7 +49,8 @@ class AnimatePipeline:
 
     Args:
         model: a `UniAnimate` in evaluation mode.
-        scheduler: a `NoiseScheduler`, or any diffusers scheduler; None is the official DDIM.
+        scheduler: a `NoiseScheduler`, or any diffusers scheduler; None is DDIM with the
+            model's `timestep_shift`.
         processes: share the windows of one video, see `torchrun_processes`; each calls alike, and
             only the first gets frames.
     """
@@ -58,7 +59,9 @@ class AnimatePipeline:
         self, model: UniAnimate, scheduler: Any = None, *, processes: Processes = ALONE
     ) -> None:
         self.model = model
-        self.scheduler = NoiseScheduler() if scheduler is None else scheduler
+        if scheduler is None:
+            scheduler = NoiseScheduler(timestep_shift=model.config.timestep_shift)
+        self.scheduler = scheduler
         self.processes = processes
 
     @classmethod

@@ -7,18 +7,20 @@ from unianimate.blocks import NoiseScheduler
 SCHEDULERS = ("ddim", "dpm++")
 
 
-def make_scheduler(name: str) -> Any:
+def make_scheduler(name: str, timestep_shift: float = 1.0) -> Any:
     """Return a scheduler for the official noise levels.
 
     Args:
         name: "ddim", the official one (Song et al., arXiv 2010.02502), or "dpm++", DPM-Solver++ 2M
             (Lu et al., arXiv 2211.01095), which is of second order and needs half the steps.
+        timestep_shift: of "ddim", see `NoiseScheduler`; a model's is in its configuration. "dpm++"
+            spaces its steps by the signal-to-noise ratio.
 
     Raises:
         ValueError: another name.
     """
     if name == "ddim":
-        return NoiseScheduler()
+        return NoiseScheduler(timestep_shift=timestep_shift)
     if name == "dpm++":
         from diffusers import DPMSolverMultistepScheduler
 
