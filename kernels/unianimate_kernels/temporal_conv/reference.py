@@ -2,8 +2,8 @@
 
 With channels last in memory (B, C, F, H, W) is also (B, C, F, H W) channels-last, so a plain (3, 1)
 convolution on that view does it, and cuDNN's 2-D kernels are the better ones. On a CPU oneDNN takes
-the 3-D form as it is, of large pictures faster, where torch asks it to; elsewhere torch unfolds volumes itself,
-which is slower than the view.
+the 3-D form as it is, of large pictures faster, where torch asks it to; elsewhere torch unfolds
+volumes itself, which is slower than the view.
 """
 
 import torch
