@@ -85,7 +85,7 @@ def test_torchrun_starts_the_command(tmp_path, cache):
     settings = [f"--set={name}={value}" for name, value in flat(tiny(cache, steps=2))]
     done = subprocess.run(
         [*torchrun, "-m", "unianimate", "train", "-o", str(tmp_path), *settings],
-        env=environment(ACCELERATE_USE_CPU="true"),
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=400,

@@ -71,6 +71,8 @@ def run_training(
     model = start_model(config) if model is None else model
     joined = dist.is_initialized()
     accelerator = Accelerator(
+        # left to itself, each of torchrun's processes would train alone where there is no GPU
+        cpu=dist.is_torchelastic_launched() and not torch.cuda.is_available(),
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         log_with="tensorboard",
         project_dir=folder,
