@@ -142,7 +142,10 @@ def cuda_jobs(objects: Path, archs: list[str]) -> list[tuple[list[str], Path]]:
 
 def compile_all(jobs: list[tuple[list[str], Path]]) -> list[str]:
     # the longest first, so that no core ends up waiting for one of them
-    ordered = sorted(jobs, key=lambda job: -Path(job[0][-1]).stat().st_size)
+    def length(job: tuple[list[str], Path]) -> int:
+        return sum(file.stat().st_size for file in Path(job[0][-1]).parent.iterdir())
+
+    ordered = sorted(jobs, key=length, reverse=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(lambda job: run([*job[0], "-o", str(job[1])]), ordered))
     return [str(target) for _, target in jobs]

@@ -224,11 +224,24 @@ template <class T> inline double shift(Call a, int64_t n, int64_t c) {
 
 // ---- forward
 
+// sums of x and x^2 about the item's first location: the variance keeps its digits
+template <class A> auto moments(Call a) {
+    typedef Vector<A> V;
+    return [=](int64_t n) {
+        return [values = table<A>(a, 3, n)](auto how) {
+            return [origin = how(values)](V x, V, V* sum) {
+                V d = x - origin;
+                sum[0] += d;
+                sum[1] += d * d;
+            };
+        };
+    };
+}
+
 template <class T, bool kSilu> void forward(Call a) {
     typedef Compute<T> A;
     typedef Vector<A> V;
     const int64_t width = a->padded, per_group = a->channels / a->groups;
-    // sums of x and x^2 about the item's first location: the variance keeps its digits
     auto prepare = [=](int64_t n) {
         A* origin = table<A>(a, 3, n);
         for (int64_t c = 0; c < width; ++c) {
@@ -236,15 +249,6 @@ template <class T, bool kSilu> void forward(Call a) {
                         : a->channels_last ? widen(row<T>(a, a->x, n, 0)[c])
                                            : widen(*plane<T>(a->x, n, c));
         }
-    };
-    auto terms = [=](int64_t n) {
-        return [=, values = table<A>(a, 3, n)](auto how) {
-            return [origin = how(values)](V x, V, V* sum) {
-                V d = x - origin;
-                sum[0] += d;
-                sum[1] += d * d;
-            };
-        };
     };
     auto fold = [=](int64_t n) {
         add_blocks(a, 2, n);
@@ -281,7 +285,7 @@ template <class T, bool kSilu> void forward(Call a) {
             };
         };
     };
-    two_passes<T, 2>(a, prepare, terms, fold, point);
+    two_passes<T, 2>(a, prepare, moments<A>(a), fold, point);
 }
 
 // ---- backward. With u = (x + embedding - mean) rstd, z = u w + b and g = dL/dz:

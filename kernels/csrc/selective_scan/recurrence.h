@@ -23,10 +23,12 @@ inline Vector<float> exp2(Vector<float> x) {
     // the integer, the low bits of shifted, joins the exponent of p
     return (Vector<float>)((Int32s)p + ((Int32s)shifted << 23));
 }
+#ifndef UA_NO_FLOAT64
 __attribute__((noinline)) Vector<double> exp2(Vector<double> x) {
     for (int i = 0; i < kLanes<double>; ++i) x[i] = ::exp2(x[i]);
     return x;
 }
+#endif
 
 enum Decay { kFree, kKeep, kReuse, kGeometric }; // free decays: computed; kept; taken from there
 
