@@ -1,3 +1,4 @@
+import ctypes
 import os
 import subprocess
 import sys
@@ -127,6 +128,32 @@ def test_the_same_frames_make_the_same_bytes(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 255, (12, 96, 128, 3), dtype=np.uint8)
     first, second = (write(tmp_path / f"{n}{suffix}", noise).read_bytes() for n in "ab")
     assert first == second
+
+
+@pytest.fixture
+def fill_new_memory():
+    """Give a function that says with what the C library fills the memory that it hands out."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        pytest.skip("needs mallopt, which glibc has")
+
+    def fill(value):
+        perturb = -6
+        assert libc.mallopt(perturb, value) == 1
+
+    yield fill
+    fill(0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
+def test_the_bytes_do_not_depend_on_what_memory_held(tmp_path, suffix, fill_new_memory):
+    blocks = np.random.default_rng(0).integers(0, 256, (16, 6, 4, 3), dtype=np.uint8)
+    frames = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    made = []
+    for value in (0, 1, 85, 170):
+        fill_new_memory(value)
+        made.append(write(tmp_path / f"{value}{suffix}", frames).read_bytes())
+    assert made == made[:1] * 4
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ""])

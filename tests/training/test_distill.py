@@ -27,13 +27,13 @@ def teacher_folder(tmp_path_factory, cache):
 
 def task_of(teacher_folder, **settings):
     config = tiny(model=teacher_folder, stage="distill", **settings)
-    teacher = UniAnimate.from_pretrained(teacher_folder, device="cpu")
+    teacher = UniAnimate.from_pretrained(teacher_folder, device="cpu", dtype=torch.float32)
     return DistillationTask(teacher, start_model(config), config).train()
 
 
 @pytest.fixture(scope="module")
 def batch(cache, teacher_folder):
-    vae = UniAnimate.from_pretrained(teacher_folder, device="cpu").vae
+    vae = UniAnimate.from_pretrained(teacher_folder, device="cpu", dtype=torch.float32).vae
     videos = with_latents(open_videos(tiny(cache).data, 32, 48), vae)
     clips = TrainingClips(ClipDataset(videos, 0, (1,)))
     return collate([clips[ClipRequest(number, 2)] for number in range(2)])
