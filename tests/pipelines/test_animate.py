@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import run
 from PIL import Image
 from small_run import photo, random_pose, small_model
 
 from unianimate.data import fit_picture, probe_video, read_video
 from unianimate.models import UniAnimate
+from unianimate.models.devices import default_dtype
 from unianimate.pipelines import AnimatePipeline, Chain, Window
 from unianimate.pose import (
     DrawnPoses,
@@ -235,7 +237,8 @@ def test_a_log_says_what_is_decided(files, command):
         _, _, err = command("dance.npz", "out.gif", *options)
     finally:
         log.handlers, log.level = handlers, level
-    for said in ("pose of the photo: ", "photo_pose.npz", "model: ", "torch.float32 on cpu"):
+    dtype = default_dtype(torch.device("cpu"))
+    for said in ("pose of the photo: ", "photo_pose.npz", "model: ", f"{dtype} on cpu"):
         assert said in err
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from processes import in_two_processes
 from tiny_run import curve, environment, run, tiny, two_networks, weights
 
@@ -54,7 +55,7 @@ def test_two_processes_train_as_one_and_one_goes_on(shared, alone, optimizer, ca
     for ours, theirs in zip(lines, curve(alone)[:2], strict=True):
         assert ours == pytest.approx(theirs, rel=2e-4)
     states = [
-        UniAnimate.from_pretrained(folder / "model", device="cpu").state_dict()
+        UniAnimate.from_pretrained(folder / "model", device="cpu", dtype=torch.float32).state_dict()
         for folder in (shared, alone)
     ]
     for name in states[0]:
