@@ -31,6 +31,15 @@ __attribute__((visibility("default"))) const char* ua_cpu_level() {
 #endif
 }
 
+// whether this CPU multiplies pairs of bfloat16 (the avx512 code then does)
+__attribute__((visibility("default"))) int64_t ua_cpu_bfloat16() {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512bf16") ? 1 : 0;
+#else
+    return 0;
+#endif
+}
+
 // GOMP_parallel of the OpenMP run time that torch uses: one pool of threads for the process
 __attribute__((visibility("default"))) void ua_set_fork(void* fork) {
     openmp_fork = reinterpret_cast<Fork>(fork);

@@ -113,6 +113,14 @@ def native_off(entry: str) -> dict[str, str]:
     return off
 
 
+def bfloat16_products() -> bool:
+    """Say whether the CPU code multiplies bfloat16 by instructions made for it."""
+    if library is None or cpu_level != "avx512" or not hasattr(library, "ua_cpu_bfloat16"):
+        return False
+    library.ua_cpu_bfloat16.restype = ctypes.c_int64
+    return bool(library.ua_cpu_bfloat16())
+
+
 def build_report() -> dict[str, Any]:
     """Return what ``setup.py`` wrote about the build; empty if the package was never built."""
     path = _FOLDER / "_build.json"

@@ -8,6 +8,7 @@
 // block are held, so the softmax is in one shot for any number of frames.
 #include "api.h"
 
+#include "../lanes.h"
 #include "../parallel.h"
 #include "../products.h"
 
@@ -16,68 +17,6 @@ namespace {
 // a register tile of block_scores: vectors of queries, and keys
 constexpr int kVectors = UA_VECTOR_BYTES == 64 ? 1 : 2;
 constexpr int kKeys = UA_VECTOR_BYTES == 64 ? 8 : 6;
-
-// ---- steps across lanes
-
-template <class V> using Indices = decltype(V{} < V{});
-
-template <class V, class Pick> inline V shuffle(V a, V b, const Pick& pick) {
-    constexpr int n = sizeof(V) / sizeof(a[0]);
-#if defined(__clang__)
-    V r;
-    for (int i = 0; i < n; ++i) r[i] = pick(i) < n ? a[pick(i)] : b[pick(i) - n];
-    return r;
-#else
-    Indices<V> indices;
-    for (int i = 0; i < n; ++i) indices[i] = pick(i);
-    return __builtin_shuffle(a, b, indices);
-#endif
-}
-
-// the lanes of a and b in turn, from their low and from their high halves
-template <class V> inline V interleave_low(V a, V b) {
-    constexpr int n = sizeof(V) / sizeof(a[0]);
-    return shuffle(a, b, [](int i) { return i / 2 + i % 2 * n; });
-}
-template <class V> inline V interleave_high(V a, V b) {
-    constexpr int n = sizeof(V) / sizeof(a[0]);
-    return shuffle(a, b, [](int i) { return n / 2 + i / 2 + i % 2 * n; });
-}
-
-template <class A> inline void transpose(Vector<A> (&m)[kLanes<A>]) {
-    constexpr int n = kLanes<A>;
-    for (int step = 1; step < n; step *= 2) {
-        Vector<A> next[n];
-        for (int i = 0; i < n / 2; ++i) {
-            next[2 * i] = interleave_low(m[i], m[i + n / 2]);
-            next[2 * i + 1] = interleave_high(m[i], m[i + n / 2]);
-        }
-        for (int i = 0; i < n; ++i) m[i] = next[i];
-    }
-}
-
-// lane i: the sum of m[i]
-template <class A> inline Vector<A> sums(Vector<A> (&m)[kLanes<A>]) {
-    for (int n = kLanes<A> / 2; n > 0; n /= 2) {
-        for (int i = 0; i < n; ++i) {
-            m[i] = interleave_low(m[i], m[i + n]) + interleave_high(m[i], m[i + n]);
-        }
-    }
-    return m[0];
-}
-
-// all lanes: join over all lanes of v
-template <class A, class Join, int step = kLanes<A> / 2>
-inline Vector<A> fold(Vector<A> v, const Join& join) {
-    if constexpr (step > 0) {
-        auto turned = shuffle(v, v, [](int i) { return (i + step) % kLanes<A>; });
-        return fold<A, Join, step / 2>(join(v, turned), join);
-    }
-    return v;
-}
-
-template <class V> inline V add(V a, V b) { return a + b; }
-template <class V> inline V larger(V a, V b) { return a > b ? a : b; }
 
 // ---- rows between the tensors and their dense copies [head][frame][width]
 
