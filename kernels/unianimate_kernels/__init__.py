@@ -14,11 +14,13 @@ from ._dispatch import (
 )
 from .bidirectional_selective_scan import bidirectional_selective_scan
 from .causal_conv1d import causal_conv1d
+from .feed_forward import feed_forward
 from .geglu import geglu
 from .group_norm_silu import group_norm_silu
 from .selective_scan import selective_scan
 from .ssd_scan import ssd_scan
 from .temporal_attention import temporal_attention
+from .temporal_attention_layer import temporal_attention_layer
 from .temporal_conv import temporal_conv
 
 __all__ = [
@@ -26,11 +28,13 @@ __all__ = [
     "available_backends",
     "bidirectional_selective_scan",
     "causal_conv1d",
+    "feed_forward",
     "geglu",
     "group_norm_silu",
     "selective_scan",
     "ssd_scan",
     "temporal_attention",
+    "temporal_attention_layer",
     "temporal_conv",
     "use_backend",
 ]
@@ -81,6 +85,12 @@ register(
     "geglu",
     native=native_backend("geglu", cuda=False),
     triton=triton_backend(),
+    reference=REFERENCE,
+)
+register("feed_forward", native=native_backend("feed_forward", cuda=False), reference=REFERENCE)
+register(
+    "temporal_attention_layer",
+    native=native_backend("temporal_attention_layer", cuda=False),
     reference=REFERENCE,
 )
 check_process_backend()

@@ -53,11 +53,20 @@ def _example(op: str, device: str) -> dict[str, Any]:
             return {"x": x, "num_groups": 32, "weight": random(64), "bias": random(64)}
         case "temporal_attention":
             return {name: random(*sequence, 2, 16) for name in ("q", "k", "v")}
+        case "temporal_attention_layer":
+            weights = {name: random(32, 32) for name in ("to_q", "to_k", "to_v", "to_out")}
+            vectors = {name: random(32) for name in ("norm_weight", "norm_bias", "bias")}
+            return {"x": random(*sequence, 32), **weights, **vectors, "num_heads": 2}
         case "temporal_conv":
             x = random(1, 16, 5, 2, 2).contiguous(memory_format=torch.channels_last_3d)
             return {"x": x, "weight": random(16, 16, 3, 1, 1), "bias": random(16)}
         case "geglu":
             return {"x": random(3, 64)}
+        case "feed_forward":
+            norm = {"norm_weight": random(32), "norm_bias": random(32)}
+            inner = {"weight_in": random(128, 32), "bias_in": random(128)}
+            outer = {"weight_out": random(32, 64), "bias_out": random(32)}
+            return {"x": random(3, 32), **norm, **inner, **outer}
     raise ValueError(f"there is no op {op!r}")
 
 

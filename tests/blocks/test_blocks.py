@@ -20,6 +20,7 @@ from unianimate.blocks import (
     Upsample,
     attention,
     spatial_attention,
+    temporal_attention,
 )
 
 DIM = 32
@@ -218,9 +219,35 @@ def test_bfloat16_attention_on_a_cpu_is_as_exact_as_torch(monkeypatch):
     assert (ours - truth).norm() < 2 * (torchs - truth).norm()
 
 
-def test_the_feed_forward_in_pieces_is_the_whole(monkeypatch):
-    monkeypatch.setattr(attention, "_ROWS", 7)
-    ff, x = attention.FeedForward(24), torch.randn(2, 3, 5, 24)
+LAYERS = {
+    "feed-forward": lambda: attention.FeedForward(24),
+    "attention over frames": lambda: temporal_attention.TemporalAttention(
+        24, num_heads=3, head_dim=8
+    ),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_in_one_op_is_what_its_modules_are(layer):
+    layer, norm, x = LAYERS[layer](), nn.LayerNorm(24), torch.randn(2, 3, 5, 24)
+    nn.init.normal_(norm.weight)
+    whole = layer.add_to(x, norm)  # with gradients, so module by module
     with torch.no_grad():
-        pieces = ff(x)
-    assert (pieces - ff(x)).abs().max() < 1e-6
+        assert (layer.add_to(x, norm) - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_hook_or_an_adapter_inside_a_layer_is_not_passed_over(layer):
+    layer, norm, x = LAYERS[layer](), nn.LayerNorm(24), torch.randn(2, 3, 5, 24)
+    with torch.no_grad():
+        plain, seen = layer.add_to(x, norm), []
+        for name, module in layer.named_modules():
+            if not isinstance(module, nn.Linear):
+                continue
+            handle = module.register_forward_hook(lambda *_, name=name: seen.append(name))
+            layer.add_to(x, norm)
+            handle.remove()
+            setattr(layer, name, nn.Sequential(module, nn.ReLU()))
+            assert not torch.equal(layer.add_to(x, norm), plain)
+            setattr(layer, name, module)
+    assert len(seen) == len(set(seen)) > 1

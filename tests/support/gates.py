@@ -24,12 +24,18 @@ def cast(inputs: Mapping[str, Any], dtype: torch.dtype, parameters: frozenset[st
     }
 
 
-def run(op: Callable[..., Any], inputs: Mapping[str, Any], **options: Any) -> dict[str, Tensor]:
+def run(
+    op: Callable[..., Any], inputs: Mapping[str, Any], *, gradients: bool = True, **options: Any
+) -> dict[str, Tensor]:
     """Return outputs ("output", "final_state") and gradients ("grad of NAME") of one call.
 
     The cotangents are fixed by the output's shape alone, so that runs can be compared. Strides of
-    the inputs are kept: the leaves are the tensors themselves.
+    the inputs are kept: the leaves are the tensors themselves. Ops for inference alone are run
+    without `gradients`.
     """
+    if not gradients:
+        with torch.no_grad():
+            return {"output": op(**inputs, **options)}
     leaves = {
         name: value.detach().requires_grad_()
         for name, value in inputs.items()
@@ -43,8 +49,8 @@ def run(op: Callable[..., Any], inputs: Mapping[str, Any], **options: Any) -> di
         cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64)
         # through the value's own dtype, as a network's gradient would come
         loss = loss + (value * cotangent.to(value.dtype).to(value.device)).double().sum().cpu()
-    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    for name, gradient in zip(leaves, gradients, strict=True):
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    for name, gradient in zip(leaves, found, strict=True):
         assert gradient is not None, f"no gradient reached {name}"
         outputs[f"grad of {name}"] = gradient
     return {name: value.detach() for name, value in outputs.items()}
@@ -58,6 +64,7 @@ def check(
     dtype: torch.dtype,
     parameters: frozenset[str] = frozenset(),
     slack: float = 1.0,
+    gradients: bool = True,
     **options: Any,
 ) -> None:
     """Assert the gate for one call of ``op`` with ``backend``; ``inputs`` may be strided views."""
@@ -66,9 +73,9 @@ def check(
         name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
         for name, value in rounded.items()
     }
-    truth = run(op, exact, backend="reference", **options)
-    plain = run(op, rounded, backend="reference", **options)
-    got = run(op, rounded, backend=backend, **options)
+    truth = run(op, exact, backend="reference", gradients=gradients, **options)
+    plain = run(op, rounded, backend="reference", gradients=gradients, **options)
+    got = run(op, rounded, backend=backend, gradients=gradients, **options)
     for name, value in truth.items():
         assert got[name].shape == value.shape, name
         assert got[name].dtype == plain[name].dtype, name

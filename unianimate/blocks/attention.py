@@ -3,10 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from unianimate_kernels import geglu
-
-# rows at which the products of a feed-forward run at full speed
-_ROWS = 1024
+from unianimate_kernels import feed_forward, geglu
 
 
 def heads_of(block: str, dim: int, num_heads: int | None, head_dim: int) -> int:
@@ -23,6 +20,18 @@ def heads_of(block: str, dim: int, num_heads: int | None, head_dim: int) -> int:
             f"give another head_dim, or num_heads"
         )
     return dim // head_dim
+
+
+def are_plain(*layers: nn.Module) -> bool:
+    """Return whether calling the layers does no more than their parameters say.
+
+    An adapter (LoRA) or a quantised layer in the place of one, or a hook on it, does more.
+    """
+    return all(
+        type(layer) in (nn.Linear, nn.LayerNorm)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        for layer in layers
+    )
 
 
 class HeadProjections(nn.Module):
@@ -71,11 +80,19 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., dim) for (..., dim)."""
-        if x.device.type != "cpu" or torch.is_grad_enabled():
-            return self._whole(x)
-        # some rows at a time, so that the eightfold width of all is never held
-        parts = [self._whole(part) for part in x.flatten(0, -2).split(_ROWS)]
-        return torch.cat(parts).view(x.shape)
-
-    def _whole(self, x: Tensor) -> Tensor:
         return self.out(geglu(self.proj(x)))
+
+    def add_to(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Return ``x + self(norm(x))``, in one op where nothing is kept for a gradient."""
+        if torch.is_grad_enabled() or not are_plain(norm, self.proj, self.out):
+            return x + self(norm(x))
+        return feed_forward(
+            x,
+            norm.weight,
+            norm.bias,
+            self.proj.weight,
+            self.proj.bias,
+            self.out.weight,
+            self.out.bias,
+            eps=norm.eps,
+        )

@@ -118,7 +118,7 @@ class SpatialTransformer(nn.Module):
         if context is not None:
             h = h.unflatten(0, (batch, frames)).flatten(1, 2)  # (B, F*S, C): one context an item
         h = h + self.attn2(self.norm2(h), context)
-        h = h + self.ff(self.norm3(h))
+        h = self.ff.add_to(h, self.norm3)
         h = self.proj_out(h).view(batch, frames, -1, self.dim)
         return x + from_locations(h, *x.shape[3:])
 

@@ -1,12 +1,13 @@
 """Attention over the frames, at every location."""
 
+import torch
 from torch import Tensor, nn
 
 from unianimate.blocks._layout import channels_last, from_locations, to_locations
-from unianimate.blocks.attention import FeedForward, HeadProjections, heads_of
+from unianimate.blocks.attention import FeedForward, HeadProjections, are_plain, heads_of
 from unianimate.blocks.norm import GroupNorm
 from unianimate.blocks.resnet import zero_init
-from unianimate_kernels import temporal_attention
+from unianimate_kernels import temporal_attention, temporal_attention_layer
 
 
 class TemporalAttention(HeadProjections):
@@ -15,6 +16,21 @@ class TemporalAttention(HeadProjections):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, F, S, dim) for (B, F, S, dim)."""
         return self.to_out(temporal_attention(*self.project(x, x)).flatten(3))
+
+    def add_to(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Return ``x + self(norm(x))``, in one op where nothing is kept for a gradient."""
+        layers = (self.to_q, self.to_k, self.to_v, self.to_out)
+        if torch.is_grad_enabled() or not are_plain(norm, *layers):
+            return x + self(norm(x))
+        return temporal_attention_layer(
+            x,
+            norm.weight,
+            norm.bias,
+            *(layer.weight for layer in layers),
+            self.to_out.bias,
+            num_heads=self.num_heads,
+            eps=norm.eps,
+        )
 
 
 class TemporalTransformer(nn.Module):
@@ -53,9 +69,9 @@ class TemporalTransformer(nn.Module):
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         x = channels_last(x)
         h = self.proj_in(to_locations(self.norm(x)))
-        h = h + self.attn1(self.norm1(h))
-        h = h + self.attn2(self.norm2(h))
-        h = h + self.ff(self.norm3(h))
+        h = self.attn1.add_to(h, self.norm1)
+        h = self.attn2.add_to(h, self.norm2)
+        h = self.ff.add_to(h, self.norm3)
         return x + from_locations(self.proj_out(h), *x.shape[3:])
 
     def extra_repr(self) -> str:

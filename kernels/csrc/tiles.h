@@ -1,0 +1,151 @@
+// Rows times packed weights in register tiles: what linear layers are made of.
+//
+// A weight (out, in) is packed into panels of two vectors of outputs, one unit of `in` after the
+// other: packed [panel][in][2][lanes]. A tile holds the sums of some rows and one panel in
+// registers; the rows are read where they lie, one broadcast unit at a time.
+#pragma once
+#include "lanes.h"
+#include "products.h"
+
+extern "C" int64_t ua_cpu_bfloat16();
+
+namespace {
+
+constexpr int kTileRows = UA_VECTOR_BYTES == 64 ? 12 : 6;
+
+// A unit is one value, in the type that is computed in.
+template <class T> struct Single {
+    typedef T Value;
+    typedef Compute<T> Unit;
+    static constexpr int kPanel = 2 * kLanes<Unit>;
+    static int64_t units(int64_t in) { return in; }
+    static Vector<Unit> read(const T* row, int64_t unit, int n) { return load(row + unit, n); }
+};
+
+// A unit is two neighbouring values of `in`, which one instruction multiplies and adds up in
+// float32: for CPUs that have it, and for even `in`.
+struct Pair {
+    typedef bfloat16 Value;
+    typedef float Unit; // its bits
+    static constexpr int kPanel = 2 * kLanes<Unit>;
+    static int64_t units(int64_t in) { return in / 2; }
+    static Vector<Unit> read(const bfloat16* row, int64_t unit, int n) {
+        return load(reinterpret_cast<const float*>(row) + unit, n);
+    }
+};
+
+template <class Format> using Value = typename Format::Value;
+template <class Format> using Unit = typename Format::Unit;
+
+// units of a packed weight
+template <class Format> inline int64_t panels_of(int64_t out) {
+    return (out + Format::kPanel - 1) / Format::kPanel;
+}
+template <class Format> inline int64_t panel_size(int64_t in) {
+    return Format::kPanel * Format::units(in);
+}
+
+// packs one panel; row(i) is where output i of it lies, or null where there is none
+template <class Format, class Row>
+void pack_panel(const Row& row, int64_t in, Unit<Format>* to) {
+    typedef Unit<Format> U;
+    constexpr int lanes = kLanes<U>;
+    for (int half = 0; half < 2; ++half) {
+        for (int64_t k = 0; k < Format::units(in); k += lanes) {
+            int n = static_cast<int>(smaller(lanes, Format::units(in) - k));
+            Vector<U> m[lanes];
+            for (int i = 0; i < lanes; ++i) {
+                const Value<Format>* from = row(half * lanes + i);
+                m[i] = from ? Format::read(from, k, n) : Vector<U>{};
+            }
+            transpose<U>(m);
+            for (int i = 0; i < n; ++i) store(to + (k + i) * Format::kPanel + half * lanes, m[i]);
+        }
+    }
+}
+
+// the same for a panel of a dense weight
+template <class Format>
+void pack_weight(const void* weight, int64_t out, int64_t in, int64_t panel, Unit<Format>* to) {
+    auto row = [&](int i) -> const Value<Format>* {
+        int64_t o = panel * Format::kPanel + i;
+        return o < out ? static_cast<const Value<Format>*>(weight) + o * in : nullptr;
+    };
+    pack_panel<Format>(row, in, to);
+}
+
+// `finish(row, first vector, second vector)` takes the sums of a tile, row after row. It is a call
+// (UA_KERNEL): inlined for every row of every tile, it would be most of the library.
+
+template <int n, class T, class Finish>
+UA_KERNEL void tile(Single<T>, const T* x, int64_t x_stride, const Compute<T>* panel, int64_t in,
+                    const Finish& finish) {
+    typedef Compute<T> A;
+    Vector<A> sum[n][2];
+    clear(sum);
+    for (int64_t k = 0; k < in; ++k) {
+        Vector<A> first = load(panel), second = load(panel + kLanes<A>);
+        for (int i = 0; i < n; ++i) {
+            A value = widen(x[i * x_stride + k]);
+            sum[i][0] += first * value;
+            sum[i][1] += second * value;
+        }
+        panel += 2 * kLanes<A>;
+    }
+    for (int i = 0; i < n; ++i) finish(i, sum[i][0], sum[i][1]);
+}
+
+#if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
+template <int n, class Finish>
+__attribute__((target("avx512bf16"))) UA_KERNEL void
+tile(Pair, const bfloat16* x, int64_t x_stride, const float* panel, int64_t in,
+     const Finish& finish) {
+    Vector<float> sum[n][2];
+    clear(sum);
+    for (int64_t k = 0; k < in; k += 2) {
+        __m512bh first = (__m512bh)load(panel), second = (__m512bh)load(panel + 16);
+        for (int i = 0; i < n; ++i) {
+            int pair;
+            memcpy(&pair, x + i * x_stride + k, sizeof pair);
+            __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], first, value);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], second, value);
+        }
+        panel += 32;
+    }
+    for (int i = 0; i < n; ++i) finish(i, sum[i][0], sum[i][1]);
+}
+constexpr bool kPairs = true;
+#else
+constexpr bool kPairs = false;
+#endif
+
+// All rows against one panel; finish(first row of a tile) makes what takes the sums of the tile.
+template <class Format, class Finish>
+void over_rows(const Value<Format>* x, int64_t x_stride, int64_t rows, const Unit<Format>* panel,
+               int64_t in, const Finish& finish) {
+    int64_t row = 0;
+    auto run = [&](auto part) {
+        constexpr int n = decltype(part)::value;
+        for (; rows - row >= n; row += n) {
+            tile<n>(Format{}, x + row * x_stride, x_stride, panel, in, finish(row));
+        }
+    };
+    run(Constant<kTileRows>{});
+    run(Constant<kTileRows / 3>{});
+    run(Constant<1>{});
+}
+
+// runs with the format for the dtype of a call; `even` says whether all products sum over pairs
+template <class Arguments, class Run>
+const char* with_format(const Arguments* a, bool even, const Run& run) {
+    return with_dtype(a, [&](auto tag) -> const char* {
+        typedef decltype(tag) T;
+        if constexpr (kPairs && sizeof(T) == sizeof(bfloat16)) {
+            if (even && ua_cpu_bfloat16()) return run(Pair{});
+        }
+        return run(Single<T>{});
+    });
+}
+
+} // namespace

@@ -1,0 +1,231 @@
+"""The ops of whole transformer layers: fused on the CPU, for inference."""
+
+from functools import partial
+
+import gates
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unianimate_kernels import BackendError, _library, feed_forward, temporal_attention_layer
+from unianimate_kernels.feed_forward import reference
+
+DTYPES = (torch.float32, torch.bfloat16)
+FRAMES = (1, 2, 3, 4, 5, 15, 16, 17, 33, 65, 97)
+
+
+def random(seed: int):
+    """Return a function that draws float64 numbers of a shape."""
+    return partial(torch.randn, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def feed_forward_inputs(shape, dim, hidden):
+    draw = random(dim)
+    return {
+        "x": draw(*shape, dim),
+        "norm_weight": draw(dim),
+        "norm_bias": draw(dim),
+        "weight_in": draw(2 * hidden, dim) * dim**-0.5,
+        "bias_in": draw(2 * hidden),
+        "weight_out": draw(dim, hidden) * hidden**-0.5,
+        "bias_out": draw(dim),
+    }
+
+
+def attention_inputs(batch, frames, locations, dim, heads, head_dim):
+    draw, inner = random(frames), heads * head_dim
+    return {
+        "x": draw(batch, frames, locations, dim),
+        "norm_weight": draw(dim),
+        "norm_bias": draw(dim),
+        **{name: draw(inner, dim) * dim**-0.5 for name in ("to_q", "to_k", "to_v")},
+        "to_out": draw(dim, inner) * inner**-0.5,
+        "bias": draw(dim),
+        "num_heads": heads,
+    }
+
+
+LAYERS = {
+    feed_forward: partial(feed_forward_inputs, (2, 7), 30, 34),
+    temporal_attention_layer: partial(attention_inputs, 2, 5, 7, 30, 2, 12),
+}
+
+
+def given_in(op, dtype):
+    return gates.cast(LAYERS[op](), dtype, frozenset())
+
+
+def check(op, inputs, dtype):
+    # what the CPU's memory held before must not show
+    torch.empty(1 << 20).fill_(torch.nan)
+    gates.check(op, inputs, backend="native", dtype=dtype, gradients=False)
+
+
+@pytest.fixture(params=["best", "avx2"])
+def level(request, monkeypatch):
+    """Run the code for the CPU at hand, and that for older ones where it can run too."""
+    if request.param == "avx2":
+        if _library.cpu_level != "avx512":
+            pytest.skip("the best code of this CPU is tested already")
+        monkeypatch.setattr(_library, "cpu_level", "avx2")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "dim", "hidden"),
+    [
+        ((), 2, 1),
+        ((1,), 1, 2),
+        ((5,), 7, 9),
+        ((13,), 30, 34),
+        ((2, 3, 41), 64, 256),
+        ((97,), 96, 40),
+    ],
+)
+def test_feed_forward_meets_the_gate(shape, dim, hidden, dtype, level):
+    check(feed_forward, feed_forward_inputs(shape, dim, hidden), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("frames", FRAMES)
+def test_attention_meets_the_gate(frames, dtype, level):
+    check(temporal_attention_layer, attention_inputs(1, frames, 5, 30, 2, 16), dtype)
+
+
+@pytest.mark.parametrize(
+    ("batch", "locations", "dim", "heads", "head_dim"),
+    [(1, 1, 1, 1, 1), (3, 40, 64, 1, 64), (2, 7, 33, 3, 5), (2, 12, 96, 3, 32)],
+)
+def test_attention_meets_the_gate_at_other_sizes(batch, locations, dim, heads, head_dim, level):
+    inputs = attention_inputs(batch, 9, locations, dim, heads, head_dim)
+    for dtype in DTYPES:
+        check(temporal_attention_layer, inputs, dtype)
+
+
+@given(
+    rows=st.integers(1, 60),
+    dim=st.integers(1, 70),
+    hidden=st.integers(1, 70),
+    dtype=st.sampled_from(DTYPES),
+)
+@settings(max_examples=20, deadline=None)
+def test_feed_forward_meets_the_gate_at_drawn_shapes(rows, dim, hidden, dtype):
+    check(feed_forward, feed_forward_inputs((rows,), dim, hidden), dtype)
+
+
+@given(
+    frames=st.integers(1, 40),
+    locations=st.integers(1, 20),
+    dim=st.integers(1, 70),
+    heads=st.integers(1, 3),
+    head_dim=st.integers(1, 40),
+    dtype=st.sampled_from(DTYPES),
+)
+@settings(max_examples=20, deadline=None)
+def test_attention_meets_the_gate_at_drawn_shapes(frames, locations, dim, heads, head_dim, dtype):
+    inputs = attention_inputs(1, frames, locations, dim, heads, head_dim)
+    check(temporal_attention_layer, inputs, dtype)
+
+
+def test_the_reference_feed_forward_in_pieces_is_the_whole(monkeypatch):
+    inputs = given_in(feed_forward, torch.float64)
+    whole = gates.run(feed_forward, inputs, backend="reference")["output"]
+    monkeypatch.setattr(reference, "_ROWS", 5)
+    with torch.no_grad():
+        pieces = feed_forward(**inputs, backend="reference")
+    assert (pieces - whole).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("op", LAYERS)
+def test_float64_is_exact(op):
+    inputs = given_in(op, torch.float64)
+    with torch.no_grad():
+        error = op(**inputs, backend="native") - op(**inputs, backend="reference")
+    assert error.abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("op", LAYERS)
+def test_strided_input_is_read_in_place(op):
+    inputs = given_in(op, torch.float32)
+    x = inputs["x"]
+    wide = torch.full((*x.shape[:-1], 50), torch.nan)
+    wide[..., 10 : 10 + x.shape[-1]] = x
+    with torch.no_grad():
+        want = op(**inputs, backend="native")
+        inputs["x"] = wide[..., 10 : 10 + x.shape[-1]]
+        assert torch.equal(op(**inputs, backend="native"), want)
+        # locations far apart, as a view of channels-last memory has them
+        inputs["x"] = x.transpose(0, 1).contiguous().transpose(0, 1)
+        assert torch.equal(op(**inputs, backend="native"), want)
+
+
+@pytest.mark.parametrize("op", LAYERS)
+def test_the_number_of_threads_changes_no_bit(op):
+    inputs, threads = given_in(op, torch.float32), torch.get_num_threads()
+    results = []
+    try:
+        with torch.no_grad():
+            for count in (1, 2, 3):
+                torch.set_num_threads(count)
+                results.append(op(**inputs, backend="native"))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("op", LAYERS)
+def test_a_gradient_is_never_missing(op):
+    inputs = given_in(op, torch.float64)
+    with pytest.raises(BackendError, match="it has no gradient"):
+        gates.run(op, inputs, backend="native")
+    assert len(gates.run(op, inputs)) == len(inputs) + ("num_heads" not in inputs)
+
+
+@pytest.mark.parametrize("op", LAYERS)
+def test_opcheck(op):
+    inputs = given_in(op, torch.float32)
+    arguments = (*inputs.values(), 1e-5)
+    registered = getattr(torch.ops.unianimate, f"{op.__name__}_native")
+    with torch.no_grad():
+        op(**inputs, backend="native")
+        torch.library.opcheck(registered, arguments)
+
+
+@pytest.mark.parametrize("op", LAYERS)
+def test_compiles_without_a_graph_break(op):
+    inputs = given_in(op, torch.float32)
+    with torch.no_grad():
+        compiled = torch.compile(op, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(**inputs), op(**inputs))
+
+
+@pytest.mark.parametrize("op", LAYERS)
+def test_autocast_casts_everything(op):
+    inputs = given_in(op, torch.float32)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert op(**inputs).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("op", "changed", "error", "message"),
+    [
+        (feed_forward, {"x": torch.zeros(0, 30)}, ValueError, "empty axis"),
+        (feed_forward, {"x": torch.zeros(())}, ValueError, r"x must be \(..., C\)"),
+        (feed_forward, {"x": torch.zeros(3, 30).half()}, TypeError, "same dtype"),
+        (feed_forward, {"weight_in": torch.zeros(67, 30)}, ValueError, r"shape \(68, 30\)"),
+        (feed_forward, {"weight_out": torch.zeros(31, 34)}, ValueError, "30 channels of x"),
+        (feed_forward, {"norm_bias": torch.zeros(1)}, ValueError, "norm_bias must have shape"),
+        (feed_forward, {"x": torch.zeros(30, 9).t()}, ValueError, "stride 1"),
+        (temporal_attention_layer, {"x": torch.zeros(1, 2, 30)}, ValueError, r"\(B, F, S, C\)"),
+        (temporal_attention_layer, {"x": torch.zeros(1, 0, 2, 30)}, ValueError, "empty axis"),
+        (temporal_attention_layer, {"num_heads": 5}, ValueError, "5 heads"),
+        (temporal_attention_layer, {"num_heads": 0}, ValueError, "0 heads"),
+        (temporal_attention_layer, {"to_k": torch.zeros(24, 29)}, ValueError, "to_k must have"),
+        (temporal_attention_layer, {"to_out": torch.zeros(30, 23)}, ValueError, "to_out must have"),
+        (temporal_attention_layer, {"bias": torch.zeros(30).double()}, TypeError, "same dtype"),
+    ],
+)
+def test_bad_input_is_refused(op, changed, error, message):
+    with pytest.raises(error, match=message):
+        op(**{**given_in(op, torch.float32), **changed})
