@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import conv2d
 
 from benchmarks.roofline import Limits
 from unianimate.models.devices import default_dtype
@@ -86,7 +87,14 @@ def _copy_rate(working_set: int, device: torch.device) -> float:
 
 def _matmul_rate(width: int, dtype: torch.dtype, device: torch.device) -> float:
     a, b = (torch.randn(width, width, device=device).to(dtype) for _ in range(2))
-    return 2 * width**3 / time_call(lambda: a @ b, device, budget=0.5).low
+    rate = 2 * width**3 / time_call(lambda: a @ b, device, budget=0.5).low
+    if device.type == "cpu":
+        # torch's products leave AVX-512 unused on some processors, its convolutions do not
+        x = torch.randn(width // 4, 64, 8, 8).to(dtype, memory_format=torch.channels_last)
+        weight = torch.randn(64, 64, 3, 3).to(dtype, memory_format=torch.channels_last)
+        seconds = time_call(lambda: conv2d(x, weight, padding=1), device, budget=0.5).low
+        rate = max(rate, 18 * weight.shape[0] * x.numel() / seconds)
+    return rate
 
 
 def _gpu_exp_rate(device: torch.device) -> float:

@@ -87,6 +87,7 @@ class Op:
         cpu: sizes for a CPU before those that all ops share.
         widen: channels of the op over those of the video; a scan is twice as wide.
         heavy: forms that are left out at more than so many numbers a tensor on a CPU.
+        inference: the op is for a CPU without gradients, and measured there alone.
     """
 
     name: str
@@ -96,9 +97,13 @@ class Op:
     cpu: tuple[Shape, ...] = ()
     widen: int = 1
     heavy: Mapping[str, int] | None = None
+    inference: bool = False
 
     def cases(self, scale: str) -> list[tuple[Shape, torch.dtype, str, str]]:
         """Return (shape, dtype, direction, form) to measure: "smoke", "cpu" or "gpu"."""
+        if self.inference and scale == "gpu":
+            return []
+        directions = ("forward",) if self.inference else ("forward", "both")
         shared = {"smoke": SMOKE_SHAPES, "cpu": _CPU_SHAPES, "gpu": unet_shapes()}[scale]
         shapes = [replace(shape, channels=self.widen * shape.channels) for shape in shared]
         if scale == "cpu":
@@ -108,7 +113,7 @@ class Op:
         return [
             (shape, dtype, direction, form)
             for shape in shapes
-            for direction in ("forward", "both")
+            for direction in directions
             for form in self.forms
             if shape.numbers <= most.get(form, shape.numbers)
         ]

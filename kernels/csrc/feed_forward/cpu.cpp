@@ -12,7 +12,7 @@ namespace {
 // rows of an item: few enough that every thread gets several and their hidden values fit into its
 // cache, many enough that reading the panels from the cache behind it does not matter
 constexpr int64_t kMostRows = 8 * kTileRows;
-constexpr int64_t kCacheBytes = 512 * 1024;
+constexpr int64_t kCacheBytes = 2 * 1024 * 1024;
 
 inline int64_t rows_of_item(int64_t rows, int64_t threads, int64_t bytes_of_row) {
     int64_t n = smaller(smaller(kMostRows, rows / (4 * threads)), kCacheBytes / bytes_of_row);
