@@ -58,6 +58,18 @@ inline Vector<float> clamp(Vector<float> x, float low, float high) {
 #endif
 }
 
+// a / b to 1.2e-7. AVX-512 has an estimate of 1 / b of 14 bits, which one step of Newton's method
+// corrects in half the time of a division.
+inline Vector<float> divide(Vector<float> a, Vector<float> b) {
+#if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    Vector<float> r = _mm512_maskz_rcp14_ps(0xffff, b), q = a * r;
+    return q + r * (a - b * q);
+#else
+    return a / b;
+#endif
+}
+inline Vector<double> divide(Vector<double> a, Vector<double> b) { return a / b; }
+
 inline UInt32s zero_extend(Halfwords half) {
 #if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
     return (UInt32s)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)half);
@@ -181,9 +193,9 @@ inline Vector<double> log1p_unit(Vector<double> e) {
 
 template <class V> inline V absolute(V x) { return x < 0 ? -x : x; }
 
-template <class V> inline V sigmoid(V x) { return 1 / (1 + exp(-x)); }
+template <class V> inline V sigmoid(V x) { return divide(V{} + 1, 1 + exp(-x)); }
 
-template <class V> inline V silu(V x) { return x / (1 + exp(-x)); }
+template <class V> inline V silu(V x) { return divide(x, 1 + exp(-x)); }
 
 // d silu(x) / dx, given s = sigmoid(x)
 template <class V> inline V silu_slope(V x, V s) { return s * (1 + x * (1 - s)); }

@@ -74,6 +74,23 @@ void pack_weight(const void* weight, int64_t out, int64_t in, int64_t panel, Uni
     pack_panel<Format>(row, in, to);
 }
 
+// Sums over `in` values in runs that are added up at the end: one long chain would lose digits.
+// terms(sum, first, end) adds the terms of a run.
+template <int n, class V, class Terms>
+__attribute__((always_inline)) inline void sum_in_runs(V (&sum)[n][2], int64_t in,
+                                                       const Terms& terms) {
+    constexpr int64_t most = 128;
+    clear(sum);
+    terms(sum, 0, smaller(in, most));
+    for (int64_t first = most; first < in; first += most) {
+        V part[n][2];
+        clear(part);
+        terms(part, first, smaller(in, first + most));
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < 2; ++j) sum[i][j] += part[i][j];
+    }
+}
+
 // `finish(row, first vector, second vector)` takes the sums of a tile, row after row. It is a call
 // (UA_KERNEL): inlined for every row of every tile, it would be most of the library.
 
@@ -82,16 +99,17 @@ UA_KERNEL void tile(Single<T>, const T* x, int64_t x_stride, const Compute<T>* p
                     const Finish& finish) {
     typedef Compute<T> A;
     Vector<A> sum[n][2];
-    clear(sum);
-    for (int64_t k = 0; k < in; ++k) {
-        Vector<A> first = load(panel), second = load(panel + kLanes<A>);
-        for (int i = 0; i < n; ++i) {
-            A value = widen(x[i * x_stride + k]);
-            sum[i][0] += first * value;
-            sum[i][1] += second * value;
+    auto terms = [&](Vector<A> (&to)[n][2], int64_t k, int64_t end) {
+        for (; k < end; ++k, panel += 2 * kLanes<A>) {
+            Vector<A> first = load(panel), second = load(panel + kLanes<A>);
+            for (int i = 0; i < n; ++i) {
+                A value = widen(x[i * x_stride + k]);
+                to[i][0] += first * value;
+                to[i][1] += second * value;
+            }
         }
-        panel += 2 * kLanes<A>;
-    }
+    };
+    sum_in_runs<n>(sum, in, terms);
     for (int i = 0; i < n; ++i) finish(i, sum[i][0], sum[i][1]);
 }
 

@@ -6,8 +6,7 @@ namespace {
 
 // x P(x^2) / Q(x^2) on [-4, 4], beyond which erf is 1 in float; the minimax coefficients of Eigen
 inline Vector<float> erf(Vector<float> x) {
-    x = x > 4.0f ? broadcast(4.0f) : x;
-    x = x < -4.0f ? broadcast(-4.0f) : x;
+    x = clamp(x, -4.0f, 4.0f);
     Vector<float> q = x * x;
     Vector<float> top = broadcast(-2.72614225801306e-10f);
     top = top * q + 2.77068142495902e-08f;
@@ -21,7 +20,7 @@ inline Vector<float> erf(Vector<float> x) {
     bottom = bottom * q + -1.68282697438203e-03f;
     bottom = bottom * q + -7.37332916720468e-03f;
     bottom = bottom * q + -1.42647390514189e-02f;
-    return x * top / bottom;
+    return divide(x * top, bottom);
 }
 inline Vector<double> erf(Vector<double> x) {
     for (int i = 0; i < kLanes<double>; ++i) x[i] = ::erf(x[i]);
