@@ -19,12 +19,13 @@ _FOLDER = Path(__file__).parent
 _PATH = _FOLDER / "libunianimate_kernels.so"
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2, torch.float16: 3}
 _MAX_AXES = 4
+Strides = ctypes.c_int64 * _MAX_AXES
 
 
 class Array(ctypes.Structure):
     """``ua_array``: a pointer and the element strides of all axes but the last, which is dense."""
 
-    _fields_: ClassVar = [("data", ctypes.c_void_p), ("stride", ctypes.c_int64 * _MAX_AXES)]
+    _fields_: ClassVar = [("data", ctypes.c_void_p), ("stride", Strides)]
 
 
 class Arguments(ctypes.Structure):
@@ -43,7 +44,7 @@ def array(tensor: Tensor | None) -> Array:
     """Describe an activation for the library; None and an empty tensor become a null pointer."""
     if tensor is None or tensor.numel() == 0:
         return Array()
-    return Array(tensor.data_ptr(), (ctypes.c_int64 * _MAX_AXES)(*tensor.stride()[:-1]))
+    return Array(tensor.data_ptr(), Strides(*tensor.stride()[:-1]))
 
 
 def pointer(tensor: Tensor | None) -> int | None:
@@ -59,7 +60,7 @@ def call(entry: str, arguments: Arguments, like: Tensor) -> None:
     """
     arguments.size = ctypes.sizeof(arguments)
     arguments.dtype = _DTYPES[like.dtype]
-    if like.device.type == "cuda":
+    if like.is_cuda:
         arguments.device = like.device.index
         arguments.stream = torch.cuda.current_stream(like.device).cuda_stream
         function = _function(f"{entry}_cuda")

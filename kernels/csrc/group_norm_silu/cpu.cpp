@@ -13,6 +13,7 @@ namespace {
 typedef const ua_group_norm_silu* Call;
 
 constexpr int kTogether = 8; // vectors summed in their own type before they enter a double
+constexpr int64_t kAlone = 32768; // values that one thread has done before a second one is awake
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -177,7 +178,8 @@ void write_plane(Call a, int64_t n, int64_t c, Point point) {
 template <class T, int count, class Prepare, class Terms, class Fold, class Point>
 void two_passes(Call a, const Prepare& prepare, Terms terms, const Fold& fold,
                 Point point) {
-    int64_t parts = a->channels_last ? a->blocks : a->channels, threads = a->call.threads;
+    int64_t parts = a->channels_last ? a->blocks : a->channels;
+    int64_t threads = a->batch * a->channels * a->rows < kAlone ? 1 : a->call.threads;
     auto read = [&](int64_t n, int64_t part) {
         a->channels_last ? sum_rows<T, count>(a, n, part, terms(n))
                          : sum_plane<T, count>(a, n, part, terms(n));

@@ -3,12 +3,12 @@
 from typing import Any
 
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
 
+from .._registration import Operator
 from ..selective_scan._autograd import absent_to_none, empty_like
 
 
-def register(forward: CustomOpDef, backward: CustomOpDef) -> None:
+def register(forward: Operator, backward: Operator) -> None:
     """Give both ops their fakes and the forward op its gradient.
 
     ``forward`` takes the tensors of the public op (a ``*_reverse`` that is shared is None), then

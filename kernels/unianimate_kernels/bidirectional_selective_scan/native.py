@@ -3,11 +3,11 @@
 import ctypes
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from .._dense import contiguous, dense_last
 from .._library import Arguments, Array, array, pointer
+from .._registration import operator
 from ..selective_scan._autograd import empty_like
 from ..selective_scan.native import (
     Gradients,
@@ -40,7 +40,7 @@ class _Arguments(Arguments):
     ]
 
 
-@torch.library.custom_op("unianimate::bidirectional_selective_scan_native", mutates_args=())
+@operator("unianimate::bidirectional_selective_scan_native")
 def _forward(
     x: Tensor,
     dt: Tensor,
@@ -80,9 +80,7 @@ _FifteenTensors = tuple[
 ]  # fmt: skip
 
 
-@torch.library.custom_op(
-    "unianimate::bidirectional_selective_scan_native_backward", mutates_args=()
-)
+@operator("unianimate::bidirectional_selective_scan_native_backward")
 def _backward(
     grad_out: Tensor,
     x: Tensor,

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._dense import dense_last
+from .._registration import operator
 from .._triton_utils import launch
 from ..selective_scan._autograd import empty_like
 from ..selective_scan.triton import (
@@ -62,7 +63,7 @@ def _partial(result: Tensor) -> Tensor:
     return result if result.dtype == torch.float32 else result.new_empty(result.shape).float()
 
 
-@torch.library.custom_op("unianimate::bidirectional_selective_scan_triton", mutates_args=())
+@operator("unianimate::bidirectional_selective_scan_triton")
 def _forward(
     x: Tensor,
     dt: Tensor,
@@ -101,9 +102,7 @@ _FifteenTensors = tuple[
 ]  # fmt: skip
 
 
-@torch.library.custom_op(
-    "unianimate::bidirectional_selective_scan_triton_backward", mutates_args=()
-)
+@operator("unianimate::bidirectional_selective_scan_triton_backward")
 def _backward(
     grad_out: Tensor,
     x: Tensor,

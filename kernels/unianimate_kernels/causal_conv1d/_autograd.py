@@ -3,9 +3,9 @@
 from typing import Any
 
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
 
 from .._dense import dense_last
+from .._registration import Operator
 from ..selective_scan.reference import accumulator
 
 
@@ -14,7 +14,7 @@ def empty_state(x: Tensor, state: Tensor | None) -> Tensor:
     return x.new_empty(0, dtype=accumulator(x)) if state is None else state.new_empty(state.shape)
 
 
-def register(forward: CustomOpDef, backward: CustomOpDef) -> None:
+def register(forward: Operator, backward: Operator) -> None:
     """Give both ops their fakes and the forward op its gradient.
 
     ``forward`` takes x, weight, bias, silu, reverse and state and returns an output like x.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, call, pointer
+from .._registration import operator
 from ..selective_scan.reference import accumulator
 from ._autograd import empty_state, register
 
@@ -60,7 +61,7 @@ def _call(
     call(entry, arguments, x)
 
 
-@torch.library.custom_op("unianimate::causal_conv1d_native", mutates_args=())
+@operator("unianimate::causal_conv1d_native")
 def _forward(
     x: Tensor,
     weight: Tensor,
@@ -74,7 +75,7 @@ def _forward(
     return y
 
 
-@torch.library.custom_op("unianimate::causal_conv1d_native_backward", mutates_args=())
+@operator("unianimate::causal_conv1d_native_backward")
 def _backward(
     grad: Tensor,
     x: Tensor,

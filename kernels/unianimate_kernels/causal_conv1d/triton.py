@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._registration import operator
 from .._triton_utils import launch, silu, silu_gradient
 from ._autograd import empty_state, register
 
@@ -190,7 +191,7 @@ def _parameters(
     )
 
 
-@torch.library.custom_op("unianimate::causal_conv1d_triton", mutates_args=())
+@operator("unianimate::causal_conv1d_triton")
 def _forward(
     x: Tensor,
     weight: Tensor,
@@ -210,7 +211,7 @@ def _forward(
     return out
 
 
-@torch.library.custom_op("unianimate::causal_conv1d_triton_backward", mutates_args=())
+@operator("unianimate::causal_conv1d_triton_backward")
 def _backward(
     grad: Tensor,
     x: Tensor,

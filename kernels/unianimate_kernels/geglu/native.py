@@ -3,10 +3,10 @@
 import ctypes
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from .._library import Arguments, call
+from .._registration import operator
 
 
 class _Arguments(Arguments):
@@ -27,7 +27,7 @@ def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-@torch.library.custom_op("unianimate::geglu_native", mutates_args=())
+@operator("unianimate::geglu_native")
 def _forward(x: Tensor) -> Tensor:
     rows = _rows(x)
     out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
@@ -42,7 +42,7 @@ def _forward(x: Tensor) -> Tensor:
     return out
 
 
-@torch.library.custom_op("unianimate::geglu_native_backward", mutates_args=())
+@operator("unianimate::geglu_native_backward")
 def _backward(grad: Tensor, x: Tensor) -> Tensor:
     rows, grad = _rows(x), grad.contiguous()
     out = x.new_empty(x.shape)

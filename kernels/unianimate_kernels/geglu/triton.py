@@ -6,11 +6,11 @@ interpreter's bfloat16 arithmetic is not to be trusted, and stores cast back exp
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._registration import operator
 from .._triton_utils import launch
 
 _MAX_COLUMNS = 1024
@@ -68,14 +68,14 @@ def _launch(kernel: Any, x: Tensor, out: Tensor, *before: Tensor) -> None:
     launch(kernel, programs, x, *arguments, num_warps=_WARPS)
 
 
-@torch.library.custom_op("unianimate::geglu_triton", mutates_args=())
+@operator("unianimate::geglu_triton")
 def _forward(x: Tensor) -> Tensor:
     out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
     _launch(_forward_kernel, x, out)
     return out
 
 
-@torch.library.custom_op("unianimate::geglu_triton_backward", mutates_args=())
+@operator("unianimate::geglu_triton_backward")
 def _backward(grad: Tensor, x: Tensor) -> Tensor:
     out = x.new_empty(x.shape)
     _launch(_backward_kernel, x, out, grad.contiguous())

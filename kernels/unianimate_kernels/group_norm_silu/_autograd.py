@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
 
+from .._registration import Operator
 from ..selective_scan.reference import accumulator
 from . import layout
 
@@ -12,7 +13,7 @@ from . import layout
 def empty_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """Allocate mean and rstd, (N, groups) in the type that accumulates."""
     mean = x.new_empty(x.shape[0], num_groups, dtype=accumulator(x))
-    return mean, mean.new_empty(mean.shape)
+    return mean, torch.empty_like(mean)
 
 
 def empty_gradients(
@@ -23,7 +24,7 @@ def empty_gradients(
     return layout.empty(x), weight.new_empty(weight.shape), weight.new_empty(weight.shape), shift
 
 
-def register(forward: CustomOpDef, backward: CustomOpDef, *, planes: bool) -> None:
+def register(forward: Operator, backward: Operator, *, planes: bool) -> None:
     """Give both ops their fakes and the forward op its gradient.
 
     ``forward`` takes x, num_groups, weight, bias, eps, embedding and whether SiLU follows, and

@@ -60,10 +60,9 @@ def group_norm_silu(
         raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
     if activation not in ("silu", None):
         raise ValueError(f"{op}: activation must be 'silu' or None, got {activation!r}")
-    limits = {
-        "native": layout.refusal(x, planes=x.device.type == "cpu"),
-        "triton": layout.refusal(x, planes=False),
-    }
+    not_rows = layout.refusal(x, planes=False)
+    not_native = layout.refusal(x) if not_rows is not None and x.is_cpu else not_rows
+    limits = {"native": not_native, "triton": not_rows}
     match choose(op, x, backend, limits):
         case "native":
             from .native import forward

@@ -5,9 +5,11 @@ three strided axes, so clips cut in time, crops and slices of a concatenation ar
 ``planes``: the locations of a channel are dense, as in contiguous (N, C, *) memory.
 """
 
+import torch
 from torch import Tensor
 
 _MAX_AXES = 3
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 # values of x that share one partial sum: large enough to make the sums cheap, small enough to
 # keep every thread busy and the block in the cache; and the most blocks of an item
@@ -18,6 +20,12 @@ _MAX_BLOCKS = 128
 def is_rows(x: Tensor) -> bool:
     """Say whether the channels are dense; a single channel is a plane."""
     return x.stride(1) == 1 and x.shape[1] > 1
+
+
+def is_dense_rows(x: Tensor) -> bool:
+    """Say whether all of a picture or a video is one run of rows: what is asked for most, soon."""
+    form = _CHANNELS_LAST.get(x.dim())
+    return form is not None and x.shape[1] > 1 and x.is_contiguous(memory_format=form)
 
 
 def axes(*tensors: Tensor) -> tuple[list[int], list[list[int]]]:
@@ -48,6 +56,8 @@ def refusal(*tensors: Tensor, planes: bool = True) -> str | None:
 
     The first tensor decides between rows and planes; ``planes=False`` refuses planes.
     """
+    if len(tensors) == 1 and is_dense_rows(tensors[0]):
+        return None
     sizes, strides = axes(*tensors)
     if is_rows(tensors[0]):
         if all(is_rows(tensor) for tensor in tensors) and len(sizes) <= _MAX_AXES:
@@ -77,6 +87,8 @@ def blocks(x: Tensor) -> tuple[int, int]:
 
 def empty(x: Tensor) -> Tensor:
     """Return a new dense tensor of x's shape, dtype and memory format."""
+    if is_dense_rows(x):
+        return torch.empty_like(x)
     if is_rows(x):
         return x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1)
     return x.new_empty(x.shape)

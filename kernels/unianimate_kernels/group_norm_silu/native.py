@@ -1,13 +1,14 @@
 """Group normalisation + SiLU in C++ (csrc/group_norm_silu), registered with torch.library."""
 
 import ctypes
+import functools
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .._library import Arguments, Array, call, pointer
-from ..selective_scan.reference import accumulator
+from .._library import Arguments, Array, Strides, call, pointer
+from .._registration import operator
 from . import layout
 from ._autograd import empty_gradients, empty_statistics, register
 
@@ -28,39 +29,52 @@ class _Arguments(Arguments):
     ]
 
 
-def _describe(arguments: _Arguments, tensors: dict[str, Tensor]) -> None:
-    """Fill in shapes, strides and the blocks for x and the tensors that are read beside it."""
-    x = tensors["x"]
-    arguments.batch, arguments.channels = x.shape[:2]
+@functools.lru_cache(maxsize=1024)
+def _described(
+    names: tuple[str, ...], shape: torch.Size, *strides: tuple[int, ...]
+) -> tuple[bytes, int, int]:
+    """Describe tensors of one shape: x, and those that are read beside it.
+
+    Returns:
+        An argument block with everything but pointers filled in, the padded channels of all
+        items, and how many blocks share them.
+    """
+    tensors = [torch.empty_strided(shape, own, device="meta") for own in strides]
+    x = tensors[0]
+    arguments = _Arguments(batch=x.shape[0], channels=x.shape[1])
     arguments.rows = x.numel() // (x.shape[0] * x.shape[1])
     arguments.channels_last = layout.is_rows(x)
     arguments.padded = -(-x.shape[1] // 16) * 16
     arguments.block, arguments.blocks = arguments.rows, 1
     if arguments.channels_last:
-        sizes, strides = layout.row_axes(*tensors.values())
+        sizes, inner = layout.row_axes(*tensors)
         arguments.inner[:] = sizes[1:]
         arguments.block, arguments.blocks = layout.blocks(x)
     else:
-        strides = [[tensor.stride(1), 0, 0] for tensor in tensors.values()]
-    for (name, tensor), own in zip(tensors.items(), strides):
-        offsets = (ctypes.c_int64 * 4)(tensor.stride(0), *own)
-        setattr(arguments, name, Array(tensor.data_ptr(), offsets))
+        inner = [[tensor.stride(1), 0, 0] for tensor in tensors]
+    for name, tensor, own in zip(names, tensors, inner, strict=True):
+        setattr(arguments, name, Array(None, Strides(tensor.stride(0), *own)))
+    return bytes(arguments), arguments.batch * arguments.padded, arguments.blocks
 
 
 def _call(entry: str, tensors: dict[str, Tensor], sums: int, values: int, **fields: Any) -> None:
     """Call the library on tensors like x, with workspaces of so many values a channel."""
     x = tensors["x"]
-    pointers = {k: pointer(v) if isinstance(v, Tensor) else v for k, v in fields.items()}
-    arguments = _Arguments(**pointers)
-    _describe(arguments, tensors)
-    batch, blocks, padded = arguments.batch, arguments.blocks, arguments.padded
-    partial = x.new_empty(batch, blocks, sums, padded, dtype=torch.float64)
-    table = x.new_empty(batch, values, padded, dtype=accumulator(x))
-    arguments.sums, arguments.coefficients = partial.data_ptr(), table.data_ptr()
+    strides = (tensor.stride() for tensor in tensors.values())
+    described, width, blocks = _described(tuple(tensors), x.shape, *strides)
+    arguments = _Arguments.from_buffer_copy(described)
+    for name, tensor in tensors.items():
+        getattr(arguments, name).data = tensor.data_ptr()
+    for name, value in fields.items():
+        setattr(arguments, name, pointer(value) if isinstance(value, Tensor) else value)
+    # sums of doubles, and behind them the coefficients, which are no wider
+    workspace = x.new_empty(width * (blocks * sums + values), dtype=torch.float64)
+    arguments.sums = workspace.data_ptr()
+    arguments.coefficients = arguments.sums + 8 * width * blocks * sums
     call(entry, arguments, x)
 
 
-@torch.library.custom_op("unianimate::group_norm_silu_native", mutates_args=())
+@operator("unianimate::group_norm_silu_native")
 def _forward(
     x: Tensor,
     num_groups: int,
@@ -86,7 +100,7 @@ def _forward(
     return out, mean, rstd
 
 
-@torch.library.custom_op("unianimate::group_norm_silu_native_backward", mutates_args=())
+@operator("unianimate::group_norm_silu_native_backward")
 def _backward(
     grad: Tensor,
     x: Tensor,

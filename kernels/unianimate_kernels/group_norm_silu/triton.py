@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._registration import operator
 from .._triton_utils import launch, silu, silu_gradient
 from . import layout
 from ._autograd import empty_gradients, empty_statistics, register
@@ -289,7 +290,7 @@ class _Plan:
         self.programs = self.batch * self.blocks * self.tiles
 
 
-@torch.library.custom_op("unianimate::group_norm_silu_triton", mutates_args=())
+@operator("unianimate::group_norm_silu_triton")
 def _forward(
     x: Tensor,
     num_groups: int,
@@ -321,7 +322,7 @@ def _forward(
     return out, mean, rstd
 
 
-@torch.library.custom_op("unianimate::group_norm_silu_triton_backward", mutates_args=())
+@operator("unianimate::group_norm_silu_triton_backward")
 def _backward(
     grad: Tensor,
     x: Tensor,

@@ -3,8 +3,8 @@
 from typing import Any
 
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
 
+from .._registration import Operator
 from .reference import accumulator
 
 
@@ -28,7 +28,7 @@ def absent_to_none(grads: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     return tuple(grad if grad.numel() else None for grad in grads)
 
 
-def register(forward: CustomOpDef, backward: CustomOpDef) -> None:
+def register(forward: Operator, backward: Operator) -> None:
     """Give both ops their fakes and the forward op its gradient.
 
     ``forward`` takes the tensors of the reference's ``forward`` (the initial state is the last),

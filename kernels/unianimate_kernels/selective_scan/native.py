@@ -3,11 +3,11 @@
 import ctypes
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from .._dense import contiguous, dense_last
 from .._library import Arguments, Array, array, call, pointer
+from .._registration import operator
 from ._autograd import empty_like, empty_outputs, register
 from .reference import accumulator
 
@@ -90,7 +90,7 @@ def run(entry: str, arguments: Any, like: Tensor) -> None:
     call(entry, arguments, like)
 
 
-@torch.library.custom_op("unianimate::selective_scan_native", mutates_args=())
+@operator("unianimate::selective_scan_native")
 def _forward(
     x: Tensor,
     dt: Tensor,
@@ -125,7 +125,7 @@ _NineTensors = tuple[
 ]  # of x, dt, A, B, C, D, z, dt_bias, initial_state
 
 
-@torch.library.custom_op("unianimate::selective_scan_native_backward", mutates_args=())
+@operator("unianimate::selective_scan_native_backward")
 def _backward(
     grad_out: Tensor,
     grad_final_state: Tensor | None,

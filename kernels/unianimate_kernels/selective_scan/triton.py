@@ -14,12 +14,12 @@ channel tiles of dB and dC, are added up by torch in a fixed order. There are no
 
 from typing import Any, NamedTuple
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from .._dense import contiguous, dense_last
+from .._registration import operator
 from .._triton_utils import launch, sigmoid, silu, silu_gradient, softplus
 from ._autograd import empty_like, empty_outputs, register
 
@@ -400,7 +400,7 @@ def scan_backward(
     return dA, dB, dC, absent if dD is None else dD, absent if dbias is None else dbias
 
 
-@torch.library.custom_op("unianimate::selective_scan_triton", mutates_args=())
+@operator("unianimate::selective_scan_triton")
 def _forward(
     x: Tensor,
     dt: Tensor,
@@ -433,7 +433,7 @@ _NineTensors = tuple[
 ]  # of x, dt, A, B, C, D, z, dt_bias, initial_state
 
 
-@torch.library.custom_op("unianimate::selective_scan_triton_backward", mutates_args=())
+@operator("unianimate::selective_scan_triton_backward")
 def _backward(
     grad_out: Tensor,
     grad_final_state: Tensor | None,

@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
 
+from .._registration import Operator
 from ..selective_scan.reference import accumulator
 
 
@@ -67,7 +67,7 @@ def summed(gradients: Gradients) -> Gradients:
     )
 
 
-def register(forward: CustomOpDef, backward: CustomOpDef) -> None:
+def register(forward: Operator, backward: Operator) -> None:
     """Give both ops their fakes and the forward op its gradient.
 
     ``forward`` takes the arguments of the reference's ``forward`` and returns `empty_outputs`,

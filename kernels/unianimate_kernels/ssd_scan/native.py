@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._dense import contiguous, dense_last
 from .._library import Arguments, Array, array, call, pointer
+from .._registration import operator
 from ._autograd import empty_gradients, empty_outputs, register, summed
 
 
@@ -80,7 +81,7 @@ def _run(
     call(entry, arguments, x)
 
 
-@torch.library.custom_op("unianimate::ssd_scan_native", mutates_args=())
+@operator("unianimate::ssd_scan_native")
 def _forward(
     x: Tensor,
     dt: Tensor,
@@ -106,7 +107,7 @@ def _forward(
     return out, state
 
 
-@torch.library.custom_op("unianimate::ssd_scan_native_backward", mutates_args=())
+@operator("unianimate::ssd_scan_native_backward")
 def _backward(
     grad: Tensor,
     grad_state: Tensor | None,

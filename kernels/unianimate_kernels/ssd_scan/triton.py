@@ -14,12 +14,12 @@ locations and chunks. There are no atomics.
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from .._dense import contiguous, dense_last
+from .._registration import operator
 from .._triton_utils import launch, sigmoid, silu, silu_gradient, softplus
 from ._autograd import empty_gradients, empty_outputs, register, summed
 
@@ -362,7 +362,7 @@ def _forward_tiles(x: Tensor, chunk_size: int | None) -> tuple[int, int, dict[st
     return triton.cdiv(x.shape[4], channels), triton.cdiv(x.shape[1], T), constants
 
 
-@torch.library.custom_op("unianimate::ssd_scan_triton", mutates_args=())
+@operator("unianimate::ssd_scan_triton")
 def _forward(
     x: Tensor,
     dt: Tensor,
@@ -397,7 +397,7 @@ def _forward(
     return out, state
 
 
-@torch.library.custom_op("unianimate::ssd_scan_triton_backward", mutates_args=())
+@operator("unianimate::ssd_scan_triton_backward")
 def _backward(
     grad: Tensor,
     grad_state: Tensor | None,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._dense import dense_last
 from .._library import Arguments, Array, array, call
+from .._registration import operator
 
 # lanes of the widest vectors: the library rounds rows and scores up to no more than this
 _LANES = 16
@@ -55,14 +56,14 @@ def _call(entry: str, copies: int, scores: int, scale: float, tensors: dict[str,
     call(entry, arguments, q)
 
 
-@torch.library.custom_op("unianimate::temporal_attention_native", mutates_args=())
+@operator("unianimate::temporal_attention_native")
 def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     out = q.new_empty(q.shape)
     _call("temporal_attention_forward", 3, 1, scale, {"q": q, "k": k, "v": v, "out": out})
     return out
 
 
-@torch.library.custom_op("unianimate::temporal_attention_native_backward", mutates_args=())
+@operator("unianimate::temporal_attention_native_backward")
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:

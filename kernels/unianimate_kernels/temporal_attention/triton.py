@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._dense import dense_last
+from .._registration import operator
 from .._triton_utils import launch
 
 _LOG2_E = 1.4426950408889634
@@ -209,7 +210,7 @@ def _launch(
     )  # fmt: skip
 
 
-@torch.library.custom_op("unianimate::temporal_attention_triton", mutates_args=())
+@operator("unianimate::temporal_attention_triton")
 def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     batch, frames, space, heads, _ = q.shape
     out = q.new_empty(q.shape)
@@ -218,7 +219,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Ten
     return out, lse
 
 
-@torch.library.custom_op("unianimate::temporal_attention_triton_backward", mutates_args=())
+@operator("unianimate::temporal_attention_triton_backward")
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .._library import Arguments, Array, array, call
+from .._registration import operator
 from ..selective_scan.reference import accumulator
 
 _PANEL = 32  # UA_TEMPORAL_CONV_PANEL
@@ -75,12 +76,12 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y
 
 
-@torch.library.custom_op("unianimate::temporal_conv_native", mutates_args=())
+@operator("unianimate::temporal_conv_native")
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _video(_convolve(_rows(x), weight.flatten(2), bias), x)
 
 
-@torch.library.custom_op("unianimate::temporal_conv_native_backward", mutates_args=())
+@operator("unianimate::temporal_conv_native_backward")
 def _backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rows, grad_rows = _rows(x), _rows(grad)
     turned = weight.flatten(2).transpose(0, 1).flip(2)
