@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unianimate_kernels import group_norm_silu
-from unianimate_kernels.group_norm_silu import layout
+from unianimate_kernels.group_norm_silu import layout, native
 
 pytestmark = pytest.mark.skipif(
     cuda_emulation.skip_reason() is not None, reason=str(cuda_emulation.skip_reason())
@@ -52,8 +52,15 @@ def test_cuda_meets_the_gate(shape, num_groups, activation, dtype):
     check(make_x(*shape), num_groups, dtype, activation=activation, embedding=activation is None)
 
 
-def test_many_blocks_are_combined(monkeypatch):
+@pytest.fixture
+def small_blocks(monkeypatch):
     monkeypatch.setattr(layout, "_BLOCK", 100)
+    native._described.cache_clear()
+    yield
+    native._described.cache_clear()
+
+
+def test_many_blocks_are_combined(small_blocks):
     check(make_x(2, 66, 17, 5), 6, torch.float32)
 
 
