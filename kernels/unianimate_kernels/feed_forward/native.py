@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, call
+from .._registration import operator
 from ..selective_scan.reference import accumulator
 
 # more outputs than a panel of the library has, and rows than an item
@@ -26,7 +27,7 @@ class _Arguments(Arguments):
     ]
 
 
-@torch.library.custom_op("unianimate::feed_forward_native", mutates_args=())
+@operator("unianimate::feed_forward_native")
 def _forward(
     x: Tensor,
     norm_weight: Tensor,

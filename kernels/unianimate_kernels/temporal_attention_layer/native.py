@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, call
+from .._registration import operator
 from ..selective_scan.reference import accumulator
 
 # more outputs than a panel of the library has, and lanes than its vectors
@@ -38,7 +39,7 @@ def _block(x: Tensor, row_bytes: int) -> int:
     return max(1, min(fitting, shared, locations))
 
 
-@torch.library.custom_op("unianimate::temporal_attention_layer_native", mutates_args=())
+@operator("unianimate::temporal_attention_layer_native")
 def _forward(
     x: Tensor,
     norm_weight: Tensor,
