@@ -51,12 +51,13 @@ void pack_panel(const Row& row, int64_t in, Unit<Format>* to) {
     typedef Unit<Format> U;
     constexpr int lanes = kLanes<U>;
     for (int half = 0; half < 2; ++half) {
+        const Value<Format>* rows[lanes];
+        for (int i = 0; i < lanes; ++i) rows[i] = row(half * lanes + i);
         for (int64_t k = 0; k < Format::units(in); k += lanes) {
             int n = static_cast<int>(smaller(lanes, Format::units(in) - k));
             Vector<U> m[lanes];
             for (int i = 0; i < lanes; ++i) {
-                const Value<Format>* from = row(half * lanes + i);
-                m[i] = from ? Format::read(from, k, n) : Vector<U>{};
+                m[i] = rows[i] ? Format::read(rows[i], k, n) : Vector<U>{};
             }
             transpose<U>(m);
             for (int i = 0; i < n; ++i) store(to + (k + i) * Format::kPanel + half * lanes, m[i]);
@@ -91,8 +92,16 @@ __attribute__((always_inline)) inline void sum_in_runs(V (&sum)[n][2], int64_t i
     }
 }
 
-// `finish(row, first vector, second vector)` takes the sums of a tile, row after row. It is a call
-// (UA_KERNEL): inlined for every row of every tile, it would be most of the library.
+// What takes the sums of a tile, row after row: `whole(row, first vector, second vector)` where
+// `columns` fill the panel, else `part`, which is a call, because it is long and seldom.
+template <int n, class V, class Finish>
+__attribute__((always_inline)) inline void hand_over(const V (&sum)[n][2], const Finish& finish) {
+    if (finish.columns == Finish::kColumns) {
+        for (int i = 0; i < n; ++i) finish.whole(i, sum[i][0], sum[i][1]);
+    } else {
+        for (int i = 0; i < n; ++i) finish.part(i, sum[i][0], sum[i][1]);
+    }
+}
 
 template <int n, class T, class Finish>
 UA_KERNEL void tile(Single<T>, const T* x, int64_t x_stride, const Compute<T>* panel, int64_t in,
@@ -110,7 +119,7 @@ UA_KERNEL void tile(Single<T>, const T* x, int64_t x_stride, const Compute<T>* p
         }
     };
     sum_in_runs<n>(sum, in, terms);
-    for (int i = 0; i < n; ++i) finish(i, sum[i][0], sum[i][1]);
+    hand_over<n>(sum, finish);
 }
 
 #if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
@@ -131,12 +140,38 @@ tile(Pair, const bfloat16* x, int64_t x_stride, const float* panel, int64_t in,
         }
         panel += 32;
     }
-    for (int i = 0; i < n; ++i) finish(i, sum[i][0], sum[i][1]);
+    hand_over<n>(sum, finish);
 }
 constexpr bool kPairs = true;
 #else
 constexpr bool kPairs = false;
 #endif
+
+// Stores `columns` of a panel, after a bias and other rows where there are any.
+template <class T> struct Store {
+    const T *bias, *add;
+    int64_t add_stride;
+    T* y;
+    int64_t stride;
+    int columns;
+
+    typedef Vector<Compute<T>> V;
+    static constexpr int kLane = kLanes<Compute<T>>, kColumns = 2 * kLane;
+
+    void whole(int row, V first, V second) const {
+        put(row, 0, first, kLane);
+        put(row, kLane, second, kLane);
+    }
+    UA_KERNEL void part(int row, V first, V second) const {
+        put(row, 0, first, columns < kLane ? columns : kLane);
+        if (columns > kLane) put(row, kLane, second, columns - kLane);
+    }
+    void put(int row, int c, V v, int n) const {
+        if (bias != nullptr) v += load(bias + c, n);
+        if (add != nullptr) v += load(add + row * add_stride + c, n);
+        store(y + row * stride + c, v, n);
+    }
+};
 
 // All rows against one panel; finish(first row of a tile) makes what takes the sums of the tile.
 template <class Format, class Finish>

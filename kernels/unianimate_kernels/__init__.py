@@ -22,6 +22,7 @@ from .ssd_scan import ssd_scan
 from .temporal_attention import temporal_attention
 from .temporal_attention_layer import temporal_attention_layer
 from .temporal_conv import temporal_conv
+from .temporal_conv_block import temporal_conv_block
 
 __all__ = [
     "BackendError",
@@ -36,6 +37,7 @@ __all__ = [
     "temporal_attention",
     "temporal_attention_layer",
     "temporal_conv",
+    "temporal_conv_block",
     "use_backend",
 ]
 
@@ -91,6 +93,11 @@ register("feed_forward", native=native_backend("feed_forward", cuda=False), refe
 register(
     "temporal_attention_layer",
     native=native_backend("temporal_attention_layer", cuda=False),
+    reference=REFERENCE,
+)
+register(
+    "temporal_conv_block",
+    native=native_backend("temporal_conv_block", cuda=False),
     reference=REFERENCE,
 )
 check_process_backend()

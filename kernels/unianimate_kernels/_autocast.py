@@ -24,10 +24,12 @@ def autocast(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         order = tuple(inspect.signature(op).parameters)
 
         def cast(name: str, value: Any, dtype: torch.dtype) -> Any:
-            wanted = name in names and isinstance(value, Tensor)
-            if wanted and value.is_floating_point() and value.dtype != torch.float64:
-                return value.to(dtype)
-            return value
+            if name not in names:
+                return value
+            if isinstance(value, (list, tuple)):
+                return [cast(name, item, dtype) for item in value]
+            tensor = isinstance(value, Tensor) and value.is_floating_point()
+            return value.to(dtype) if tensor and value.dtype != torch.float64 else value
 
         @functools.wraps(op)
         def call(*args: Any, **kwargs: Any) -> R:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from unianimate.blocks._plain import are_plain
 from unianimate_kernels import feed_forward, geglu
 
 
@@ -20,18 +21,6 @@ def heads_of(block: str, dim: int, num_heads: int | None, head_dim: int) -> int:
             f"give another head_dim, or num_heads"
         )
     return dim // head_dim
-
-
-def are_plain(*layers: nn.Module) -> bool:
-    """Return whether calling the layers does no more than their parameters say.
-
-    An adapter (LoRA) or a quantised layer in the place of one, or a hook on it, does more.
-    """
-    return all(
-        type(layer) in (nn.Linear, nn.LayerNorm)
-        and not (layer._forward_hooks or layer._forward_pre_hooks)
-        for layer in layers
-    )
 
 
 class HeadProjections(nn.Module):
@@ -84,7 +73,9 @@ class FeedForward(nn.Module):
 
     def add_to(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Return ``x + self(norm(x))``, in one op where nothing is kept for a gradient."""
-        if torch.is_grad_enabled() or not are_plain(norm, self.proj, self.out):
+        if torch.is_grad_enabled() or not are_plain(
+            (nn.Linear, nn.LayerNorm), norm, self.proj, self.out
+        ):
             return x + self(norm(x))
         return feed_forward(
             x,

@@ -1,11 +1,13 @@
 """Convolutions over space and time: ResnetBlock, TemporalConvBlock, Downsample, Upsample."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, interpolate, silu
 
 from unianimate.blocks._layout import channels_last, from_frames, per_frame, to_frames
-from unianimate.blocks.norm import GroupNorm
-from unianimate_kernels import temporal_conv
+from unianimate.blocks._plain import are_plain
+from unianimate.blocks.norm import NUM_GROUPS, GroupNorm
+from unianimate_kernels import temporal_conv, temporal_conv_block
 
 
 def zero_init(module: nn.Module) -> None:
@@ -51,12 +53,26 @@ class TemporalConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         x = h = channels_last(x)
+        if self._runs_in_one_op():
+            return temporal_conv_block(
+                x,
+                NUM_GROUPS,
+                [norm.weight for norm in self.norms],
+                [norm.bias for norm in self.norms],
+                [conv.weight for conv in self.convs],
+                [conv.bias for conv in self.convs],
+            )
         for stage, (norm, conv) in enumerate(zip(self.norms, self.convs)):
             h = norm(h)
             if stage > 0:
                 h = dropout(h, self.dropout, self.training)
             h = conv(h)
         return x + h
+
+    def _runs_in_one_op(self) -> bool:
+        drops = self.training and self.dropout > 0
+        plain = are_plain((GroupNorm, TemporalConv), *self.norms, *self.convs)
+        return plain and not drops and not torch.is_grad_enabled()
 
     def extra_repr(self) -> str:
         """Tell the sizes."""

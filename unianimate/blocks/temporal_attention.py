@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from unianimate.blocks._layout import channels_last, from_locations, to_locations
-from unianimate.blocks.attention import FeedForward, HeadProjections, are_plain, heads_of
+from unianimate.blocks._plain import are_plain
+from unianimate.blocks.attention import FeedForward, HeadProjections, heads_of
 from unianimate.blocks.norm import GroupNorm
 from unianimate.blocks.resnet import zero_init
 from unianimate_kernels import temporal_attention, temporal_attention_layer
@@ -20,7 +21,7 @@ class TemporalAttention(HeadProjections):
     def add_to(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Return ``x + self(norm(x))``, in one op where nothing is kept for a gradient."""
         layers = (self.to_q, self.to_k, self.to_v, self.to_out)
-        if torch.is_grad_enabled() or not are_plain(norm, *layers):
+        if torch.is_grad_enabled() or not are_plain((nn.Linear, nn.LayerNorm), norm, *layers):
             return x + self(norm(x))
         return temporal_attention_layer(
             x,

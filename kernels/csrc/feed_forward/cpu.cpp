@@ -26,27 +26,15 @@ template <class T> struct Gated {
     int64_t stride;
     int columns;
 
-    UA_KERNEL void operator()(int row, Vector<Compute<T>> value, Vector<Compute<T>> gate) const {
-        value += load(bias_value, columns);
-        gate += load(bias_gate, columns);
-        store(y + row * stride, value * gate * normal_cdf(gate), columns);
-    }
-};
+    typedef Vector<Compute<T>> V;
+    static constexpr int kColumns = kLanes<Compute<T>>;
 
-// the sums, a bias and the rows that came in: `columns` of a panel
-template <class T> struct Added {
-    const T *bias, *x;
-    T* y;
-    int64_t x_stride, stride;
-    int columns;
-
-    UA_KERNEL void operator()(int row, Vector<Compute<T>> first, Vector<Compute<T>> second) const {
-        constexpr int lanes = kLanes<Compute<T>>;
-        put(row, 0, first, columns < lanes ? columns : lanes);
-        if (columns > lanes) put(row, lanes, second, columns - lanes);
-    }
-    void put(int row, int c, Vector<Compute<T>> v, int n) const {
-        store(y + row * stride + c, v + load(bias + c, n) + load(x + row * x_stride + c, n), n);
+    void whole(int row, V value, V gate) const { put(row, value, gate, kColumns); }
+    UA_KERNEL void part(int row, V value, V gate) const { put(row, value, gate, columns); }
+    void put(int row, V value, V gate, int n) const {
+        value += load(bias_value, n);
+        gate += load(bias_gate, n);
+        store(y + row * stride, value * gate * normal_cdf(gate), n);
     }
 };
 
@@ -117,8 +105,12 @@ private:
         for (int64_t p = 0; p < panels_out_; ++p) {
             const int64_t c = p * Format::kPanel;
             over_rows<Format>(wide, hidden, n, out_ + p * size_out_, hidden, [&](int64_t row) {
-                return Added<T>{bias + c, x + row * a_->x_stride + c, y + row * dim + c,
-                                a_->x_stride, dim, int(smaller(Format::kPanel, dim - c))};
+                return Store<T>{bias + c,
+                                x + row * a_->x_stride + c,
+                                a_->x_stride,
+                                y + row * dim + c,
+                                dim,
+                                int(smaller(Format::kPanel, dim - c))};
             });
         }
     }

@@ -5,26 +5,16 @@
 // (it shifts the channel means), and the results do not depend on the number of threads.
 #include "api.h"
 
+#include "../moments.h"
 #include "../parallel.h"
-#include "../simd.h"
 
 namespace {
 
 typedef const ua_group_norm_silu* Call;
 
-constexpr int kTogether = 8; // vectors summed in their own type before they enter a double
 constexpr int64_t kAlone = 32768; // values that one thread has done before a second one is awake
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-inline void accumulate(double* sums, Vector<double> v) { store(sums, load(sums) + v); }
-inline void accumulate(double* sums, Vector<float> v) {
-    typedef float Half __attribute__((vector_size(UA_VECTOR_BYTES / 2)));
-    Half half[2];
-    memcpy(half, &v, sizeof v);
-    accumulate(sums, __builtin_convertvector(half[0], Vector<double>));
-    accumulate(sums + kLanes<double>, __builtin_convertvector(half[1], Vector<double>));
-}
 
 // ---- where things are
 

@@ -12,19 +12,6 @@ namespace {
 // copies of the rows of a location that are attended to at once: half of a small L2 cache
 constexpr int64_t kCopyBytes = 256 * 1024;
 
-// stores the sums as rows of a dense array: `columns` of a panel
-template <class T> struct Dense {
-    T* y;
-    int64_t stride;
-    int columns;
-
-    UA_KERNEL void operator()(int row, Vector<Compute<T>> first, Vector<Compute<T>> second) const {
-        constexpr int lanes = kLanes<Compute<T>>;
-        store(y + row * stride, first, columns < lanes ? columns : lanes);
-        if (columns > lanes) store(y + row * stride + lanes, second, columns - lanes);
-    }
-};
-
 // adds the bias and the rows that came in; row r is frame r % frames of location r / frames
 template <class T> struct Residual {
     const T *bias, *x;
@@ -33,16 +20,19 @@ template <class T> struct Residual {
     int64_t frames, first;
     int columns;
 
-    UA_KERNEL void operator()(int row, Vector<Compute<T>> one, Vector<Compute<T>> two) const {
-        constexpr int lanes = kLanes<Compute<T>>;
+    typedef Vector<Compute<T>> V;
+    static constexpr int kLane = kLanes<Compute<T>>, kColumns = 2 * kLane;
+
+    void whole(int row, V one, V two) const { put(row, one, two, kLane, kLane); }
+    UA_KERNEL void part(int row, V one, V two) const {
+        put(row, one, two, columns < kLane ? columns : kLane, columns - kLane);
+    }
+    void put(int row, V one, V two, int n, int m) const {
         const int64_t location = (first + row) / frames, frame = (first + row) % frames;
         const T* from = x + frame * x_stride[1] + location * x_stride[2];
         T* to = y + frame * y_stride[1] + location * y_stride[2];
-        put(from, to, 0, one, columns < lanes ? columns : lanes);
-        if (columns > lanes) put(from, to, lanes, two, columns - lanes);
-    }
-    void put(const T* from, T* to, int c, Vector<Compute<T>> v, int n) const {
-        store(to + c, v + load(bias + c, n) + load(from + c, n), n);
+        store(to, one + load(bias, n) + load(from, n), n);
+        if (m > 0) store(to + kLane, two + load(bias + kLane, m) + load(from + kLane, m), m);
     }
 };
 
@@ -122,7 +112,7 @@ private:
         for (int64_t p = 0; p < 3 * panels_in_; ++p) {
             const int64_t c = p % panels_in_ * Format::kPanel, column = p / panels_in_ * inner_ + c;
             over_rows<Format>(normed, dim, rows, in_ + p * size_in_, dim, [&](int64_t row) {
-                return Dense<T>{qkv + row * 3 * inner_ + column, 3 * inner_,
+                return Store<T>{nullptr, nullptr, 0, qkv + row * 3 * inner_ + column, 3 * inner_,
                                 int(smaller(Format::kPanel, inner_ - c))};
             });
         }

@@ -1,0 +1,75 @@
+"""`temporal_conv_block`: four stages of normalisation, SiLU and a convolution over the frames."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .._autocast import autocast
+from .._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
+from .._dispatch import choose
+from .._inference import refusal
+
+STAGES = 4
+
+
+@autocast("x", "norm_weights", "norm_biases", "weights", "biases")
+def temporal_conv_block(
+    x: Tensor,
+    num_groups: int,
+    norm_weights: Sequence[Tensor],
+    norm_biases: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    eps: float = 1e-5,
+    backend: str | None = None,
+) -> Tensor:
+    """Normalise the clip, apply SiLU and convolve over three frames, four times; add what came in.
+
+    ``x + stage_4(stage_3(stage_2(stage_1(x))))``, each stage `group_norm_silu` over the clip and
+    `temporal_conv` (ModelScope, arXiv 2308.06571, section 3.1).
+
+    Args:
+        x: (B, C, F, H, W); the fast form is channels-last in memory, which the result is.
+        num_groups: groups of C / num_groups neighbouring channels.
+        norm_weights: four of (C,).
+        norm_biases: four of (C,).
+        weights: four of (C, C, 3, 1, 1).
+        biases: four of (C,).
+        eps: added to the variances.
+        backend: a name binds the call to that backend; None takes the first that can serve it.
+            The native one has no gradient.
+
+    Returns:
+        (B, C, F, H, W) in x's dtype.
+
+    Raises:
+        TypeError: mixed or unsupported dtypes.
+        ValueError: shapes, devices or num_groups that do not fit, an empty axis.
+        BackendError: the named backend cannot serve the call.
+    """
+    op = "temporal_conv_block"
+    expect_rank(op, "x", x, "(B, C, F, H, W)")
+    expect_not_empty(op, "x", x)
+    channels = x.shape[1]
+    if num_groups < 1 or channels % num_groups:
+        raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
+    lists = {
+        "norm_weights": norm_weights,
+        "norm_biases": norm_biases,
+        "weights": weights,
+        "biases": biases,
+    }
+    for name, tensors in lists.items():
+        if len(tensors) != STAGES:
+            raise ValueError(f"{op}: {name} must be {STAGES} tensors, got {len(tensors)}")
+        shape = (channels, channels, 3, 1, 1) if name == "weights" else (channels,)
+        for stage, tensor in enumerate(tensors, 1):
+            expect_alike(op, x, {f"{name} {stage}": tensor})
+            expect_shape(op, f"{name} {stage}", tensor, shape)
+    given = (x, *(tensor for tensors in lists.values() for tensor in tensors))
+    if choose(op, x, backend, {"native": refusal(given)}) == "native":
+        from .native import forward
+    else:
+        from .reference import forward
+    return forward(x, num_groups, *(list(tensors) for tensors in lists.values()), eps)

@@ -1,0 +1,128 @@
+"""The block in C++ (csrc/temporal_conv_block), registered with torch.library. Forward only."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .._library import Arguments, Array, array, call
+from .._registration import operator
+from ..selective_scan.reference import accumulator
+from .api import STAGES
+
+# more outputs than a panel of the library has, and lanes than its vectors
+_PANEL, _LANES = 32, 16
+# what the rows of an item should fit into, and items there should be: both tell how the sums are
+# cut, so neither may depend on the number of threads
+_CACHE_BYTES, _ITEMS = 256 * 1024, 16
+
+
+class _Stage(ctypes.Structure):
+    """``ua_stage`` of csrc/temporal_conv_block/api.h."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_void_p) for name in ("norm_weight", "norm_bias", "weight", "bias")
+    ]
+
+
+class _Arguments(Arguments):
+    """``ua_temporal_conv_block`` of csrc/temporal_conv_block/api.h."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_int64) for name in ("batch", "frames", "space", "channels", "groups")),
+        ("block", ctypes.c_int64),
+        ("x", Array),
+        ("y", Array),
+        ("stages", _Stage * STAGES),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_size", ctypes.c_int64),
+        ("eps", ctypes.c_double),
+    ]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """View (B, C, F, H, W) as (B, F, S, C); copies what is not channels-last in memory."""
+    rows = x.permute(0, 2, 3, 4, 1)
+    if x.stride(1) != 1 or rows.stride(2) != rows.stride(3) * rows.shape[3]:
+        rows = rows.contiguous()
+    return rows.flatten(2, 3)
+
+
+def _empty(x: Tensor) -> Tensor:
+    batch, channels, *size = x.shape
+    return x.new_empty(batch, *size, channels).permute(0, 4, 1, 2, 3)
+
+
+@operator("unianimate::temporal_conv_block_native")
+def _forward(
+    x: Tensor,
+    num_groups: int,
+    norm_weights: Sequence[Tensor],
+    norm_biases: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    eps: float,
+) -> Tensor:
+    rows, y = _rows(x), _empty(x)
+    batch, frames, space, channels = rows.shape
+    dtype = accumulator(x)
+    line = (frames + 2) * channels
+    block = min(_CACHE_BYTES // (line * x.dtype.itemsize), batch * space // _ITEMS, space)
+    block = max(1, block)
+    width = -(-channels // _LANES) * _LANES
+    panels = -(-channels // _PANEL)
+    items = batch * -(-space // block)
+    # sums in double, tables, a packed weight, and rows for every thread
+    size = 16 * items * width + dtype.itemsize * (
+        2 * batch * width + 3 * panels * _PANEL * channels
+    )
+    workspace = torch.empty(size, dtype=torch.uint8)
+    # dense, and alive until the call is over
+    stages = [
+        [tensor.contiguous() for tensor in stage]
+        for stage in zip(norm_weights, norm_biases, weights, biases, strict=True)
+    ]
+    arguments = _Arguments(
+        batch=batch,
+        frames=frames,
+        space=space,
+        channels=channels,
+        groups=num_groups,
+        block=block,
+        x=array(rows),
+        y=array(_rows(y)),
+        stages=tuple(tuple(tensor.data_ptr() for tensor in stage) for stage in stages),
+        workspace=workspace.data_ptr(),
+        workspace_size=size,
+        eps=eps,
+    )
+    call("temporal_conv_block_forward", arguments, x)
+    return y
+
+
+@_forward.register_fake
+def _(
+    x: Tensor,
+    num_groups: int,
+    norm_weights: Sequence[Tensor],
+    norm_biases: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    eps: float,
+) -> Tensor:
+    return _empty(x)
+
+
+def forward(
+    x: Tensor,
+    num_groups: int,
+    norm_weights: list[Tensor],
+    norm_biases: list[Tensor],
+    weights: list[Tensor],
+    biases: list[Tensor],
+    eps: float,
+) -> Tensor:
+    """Return (B, C, F, H, W), channels-last in memory."""
+    return _forward(x, num_groups, norm_weights, norm_biases, weights, biases, eps)
