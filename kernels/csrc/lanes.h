@@ -41,14 +41,24 @@ template <class A> inline void transpose(Vector<A> (&m)[kLanes<A>]) {
     }
 }
 
-// lane i: the sum of m[i]
-template <class A> inline Vector<A> sums(Vector<A> (&m)[kLanes<A>]) {
+template <class V> inline V add(V a, V b) { return a + b; }
+template <class V> inline V larger(V a, V b) { return a > b ? a : b; }
+
+// lane i: join over all lanes of m[i]
+template <class A, class Join>
+inline Vector<A> joined(Vector<A> (&m)[kLanes<A>], const Join& join) {
     for (int n = kLanes<A> / 2; n > 0; n /= 2) {
         for (int i = 0; i < n; ++i) {
-            m[i] = interleave_low(m[i], m[i + n]) + interleave_high(m[i], m[i + n]);
+            m[i] = join(interleave_low(m[i], m[i + n]), interleave_high(m[i], m[i + n]));
         }
     }
     return m[0];
+}
+template <class A> inline Vector<A> sums(Vector<A> (&m)[kLanes<A>]) {
+    return joined<A>(m, add<Vector<A>>);
+}
+template <class A> inline Vector<A> maxima(Vector<A> (&m)[kLanes<A>]) {
+    return joined<A>(m, larger<Vector<A>>);
 }
 
 // all lanes: join over all lanes of v
@@ -60,8 +70,5 @@ inline Vector<A> fold(Vector<A> v, const Join& join) {
     }
     return v;
 }
-
-template <class V> inline V add(V a, V b) { return a + b; }
-template <class V> inline V larger(V a, V b) { return a > b ? a : b; }
 
 } // namespace

@@ -39,10 +39,27 @@ template <class A> struct Coefficients {
     int64_t row_stride, term_stride;
 };
 
-// a loop, because GCC clears `= {}` in memory and keeps the tile there
+// ---- a register tile; GCC keeps it in memory if it is cleared by `= {}`, or if a loop over it is
+// not unrolled early, which the pragma does
+
 template <class V, int n, int m> inline void clear(V (&tile)[n][m]) {
+#pragma GCC unroll 24
     for (auto& row : tile)
+#pragma GCC unroll 24
         for (V& sum : row) sum = V{};
+}
+
+template <bool accumulate, class V, class A, int n, int m>
+inline void store_tile(const V (&tile)[n][m], A* out, int64_t out_stride) {
+#pragma GCC unroll 24
+    for (int i = 0; i < n; ++i) {
+#pragma GCC unroll 24
+        for (int j = 0; j < m; ++j) {
+            A* to = out + i * out_stride + j * kLanes<A>;
+            // added last: a sum of sums loses less than one long chain
+            store(to, accumulate ? load(to) + tile[i][j] : tile[i][j]);
+        }
+    }
 }
 
 // out[row] (+)= sum over `count` terms of value(row, term) * terms[term], in n rows of m vectors
@@ -60,13 +77,7 @@ UA_KERNEL void combine_tile(Coefficients<A> c, const A* terms, int64_t count, in
         terms += term_stride;
         c.data += c.term_stride;
     }
-    for (int i = 0; i < n; ++i) {
-        for (int j = 0; j < m; ++j) {
-            A* to = out + i * out_stride + j * lanes;
-            // added last: a sum of sums loses less than one long chain
-            store(to, accumulate ? load(to) + sum[i][j] : sum[i][j]);
-        }
-    }
+    store_tile<accumulate>(sum, out, out_stride);
 }
 
 // the same for any number of rows and `width` columns, a multiple of the lanes; calls between()
