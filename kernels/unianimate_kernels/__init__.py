@@ -18,6 +18,7 @@ from .feed_forward import feed_forward
 from .geglu import geglu
 from .group_norm_silu import group_norm_silu
 from .selective_scan import selective_scan
+from .spatial_attention import spatial_attention
 from .ssd_scan import ssd_scan
 from .temporal_attention import temporal_attention
 from .temporal_attention_layer import temporal_attention_layer
@@ -33,6 +34,7 @@ __all__ = [
     "geglu",
     "group_norm_silu",
     "selective_scan",
+    "spatial_attention",
     "ssd_scan",
     "temporal_attention",
     "temporal_attention_layer",
@@ -81,6 +83,11 @@ register(
     triton=triton_backend(),
     reference=REFERENCE,
     xformers=peer_backend("xformers", "xformers"),
+)
+register(
+    "spatial_attention",
+    native=native_backend("spatial_attention", cuda=False),
+    reference=REFERENCE,
 )
 register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv", cuda=False))
 register(

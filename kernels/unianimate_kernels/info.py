@@ -57,6 +57,8 @@ def _example(op: str, device: str) -> dict[str, Any]:
             weights = {name: random(32, 32) for name in ("to_q", "to_k", "to_v", "to_out")}
             vectors = {name: random(32) for name in ("norm_weight", "norm_bias", "bias")}
             return {"x": random(*sequence, 32), **weights, **vectors, "num_heads": 2}
+        case "spatial_attention":
+            return {name: random(2, rows, 2, 16) for name, rows in (("q", 5), ("k", 7), ("v", 7))}
         case "temporal_conv":
             x = random(1, 16, 5, 2, 2).contiguous(memory_format=torch.channels_last_3d)
             return {"x": x, "weight": random(16, 16, 3, 1, 1), "bias": random(16)}

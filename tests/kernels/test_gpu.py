@@ -71,6 +71,8 @@ def make_inputs(op: str, frames: int) -> dict[str, Any]:
                     "embedding": random(frames, 64)}  # fmt: skip
         case "temporal_attention":
             return {name: random(*rows, 2, 32) for name in ("q", "k", "v")}
+        case "spatial_attention":
+            return {name: random(2, n, 2, 32) for name, n in zip("qkv", (9, frames, frames))}
         case "temporal_conv":
             x = random(2, 16, frames, 2, 3).contiguous(memory_format=torch.channels_last_3d)
             return {"x": x, "weight": random(24, 16, 3, 1, 1), "bias": random(24)}
