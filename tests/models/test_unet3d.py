@@ -302,9 +302,10 @@ def test_conditions_seen_without_gradients_still_give_them():
     net = randomised(build())
     sample, t = noisy()
     conditions = encode(net, inputs())
-    with torch.no_grad():
-        before = net(sample, t, conditions)
-    after = net(sample, t, conditions)
+    with use_backend("reference"):  # the ops for inference round in another order
+        with torch.no_grad():
+            before = net(sample, t, conditions)
+        after = net(sample, t, conditions)
     after.sum().backward()
     assert torch.equal(before, after)
     assert all(p.grad is not None for p in net.pose_encoder.parameters())

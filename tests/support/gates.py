@@ -37,14 +37,12 @@ def run(
         with torch.no_grad():
             return {"output": op(**inputs, **options)}
     leaves = {
-        name: value.detach().requires_grad_(gradients)
+        name: value.detach().requires_grad_()
         for name, value in inputs.items()
         if isinstance(value, Tensor) and value.is_floating_point()
     }
     result = op(**{**inputs, **leaves}, **options)
     outputs = {"output": result} if isinstance(result, Tensor) else dict(result._asdict())
-    if not gradients:
-        return outputs
     loss = torch.zeros((), dtype=torch.float64)
     for index, value in enumerate(outputs.values()):
         generator = torch.Generator().manual_seed(index)

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from unianimate.blocks._layout import (
     channels_last,
@@ -14,23 +13,7 @@ from unianimate.blocks._layout import (
 from unianimate.blocks.attention import FeedForward, HeadProjections, heads_of
 from unianimate.blocks.norm import GroupNorm
 from unianimate.blocks.resnet import zero_init
-
-# scores of attention that exist at once
-_SCORES = 2**22
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v for queries (N, heads, L, d) and keys (N, heads, M, d).
-
-    By torch's `scaled_dot_product_attention`, but for bfloat16 on a CPU: its kernel there is as
-    slow as in float32, while matrix products have hardware. They take a few items at a time.
-    """
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
-        return scaled_dot_product_attention(q, k, v)
-    items = max(1, _SCORES // (q.shape[1] * q.shape[2] * k.shape[2]))
-    keys = (k * k.shape[-1] ** -0.5).transpose(-2, -1)
-    parts = zip(q.split(items), keys.split(items), v.split(items), strict=True)
-    return torch.cat([(a @ b).softmax(-1) @ c for a, b, c in parts])
+from unianimate_kernels import spatial_attention
 
 
 class TokenAttention(HeadProjections):
@@ -39,8 +22,9 @@ class TokenAttention(HeadProjections):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return (N, L, dim)."""
         q, k, v = self.project(x, x if context is None else context)
-        y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        return self.to_out(y.transpose(1, 2).flatten(2))
+        # the native form has no gradient; where ops are bound to it, training goes on all the same
+        backend = "reference" if torch.is_grad_enabled() else None
+        return self.to_out(spatial_attention(q, k, v, backend=backend).flatten(2))
 
 
 class SpatialTransformer(nn.Module):
