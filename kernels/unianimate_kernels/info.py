@@ -64,12 +64,13 @@ def _example(op: str, device: str) -> dict[str, Any]:
             return {"x": x, "weight": random(16, 16, 3, 1, 1), "bias": random(16)}
         case "temporal_conv_block":
             x = random(1, 32, 5, 2, 2).contiguous(memory_format=torch.channels_last_3d)
-            vectors = {
-                name: [random(32) for _ in range(4)]
-                for name in ("norm_weights", "norm_biases", "biases")
+            lists = ("norm_weights", "norm_biases", "biases")
+            return {
+                "x": x,
+                "num_groups": 16,
+                "weights": [0.1 * random(32, 32, 3, 1, 1) for _ in range(4)],
+                **{name: [random(32) for _ in range(4)] for name in lists},
             }
-            weights = [0.1 * random(32, 32, 3, 1, 1) for _ in range(4)]
-            return {"x": x, "num_groups": 16, "weights": weights, **vectors}
         case "geglu":
             return {"x": random(3, 64)}
         case "feed_forward":

@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unianimate_kernels import BackendError, _library, feed_forward, temporal_attention_layer
+from unianimate_kernels import (
+    BackendError,
+    _library,
+    feed_forward,
+    temporal_attention_layer,
+    temporal_conv_block,
+)
 from unianimate_kernels.feed_forward import reference
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -46,9 +52,23 @@ def attention_inputs(batch, frames, locations, dim, heads, head_dim):
     }
 
 
+def conv_inputs(batch, frames, height, width, channels, groups):
+    draw = random(channels)
+    return {
+        "x": draw(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3),
+        "num_groups": groups,
+        **{
+            name: [draw(channels) for _ in range(4)]
+            for name in ("norm_weights", "norm_biases", "biases")
+        },
+        "weights": [draw(channels, channels, 3, 1, 1) * (3 * channels) ** -0.5 for _ in range(4)],
+    }
+
+
 LAYERS = {
     feed_forward: partial(feed_forward_inputs, (2, 7), 30, 34),
     temporal_attention_layer: partial(attention_inputs, 2, 5, 7, 30, 2, 12),
+    temporal_conv_block: partial(conv_inputs, 2, 5, 3, 4, 30, 6),
 }
 
 
@@ -103,6 +123,22 @@ def test_attention_meets_the_gate_at_other_sizes(batch, locations, dim, heads, h
         check(temporal_attention_layer, inputs, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("frames", FRAMES)
+def test_convolutions_meet_the_gate(frames, dtype, level):
+    check(temporal_conv_block, conv_inputs(1, frames, 2, 3, 24, 4), dtype)
+
+
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "channels", "groups"),
+    [(1, 1, 1, 1, 1), (3, 5, 8, 64, 32), (2, 3, 3, 33, 3), (1, 16, 12, 96, 32)],
+)
+def test_convolutions_meet_the_gate_at_other_sizes(batch, height, width, channels, groups, level):
+    inputs = conv_inputs(batch, 9, height, width, channels, groups)
+    for dtype in DTYPES:
+        check(temporal_conv_block, inputs, dtype)
+
+
 @given(
     rows=st.integers(1, 60),
     dim=st.integers(1, 70),
@@ -137,6 +173,20 @@ def test_the_reference_feed_forward_in_pieces_is_the_whole(monkeypatch):
     assert (pieces - whole).abs().max() < 1e-13
 
 
+@given(
+    frames=st.integers(1, 40),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    groups=st.integers(1, 8),
+    size=st.integers(1, 8),
+    dtype=st.sampled_from(DTYPES),
+)
+@settings(max_examples=20, deadline=None)
+def test_convolutions_meet_the_gate_at_drawn_shapes(frames, height, width, groups, size, dtype):
+    inputs = conv_inputs(1, frames, height, width, groups * size, groups)
+    check(temporal_conv_block, inputs, dtype)
+
+
 @pytest.mark.parametrize("op", LAYERS)
 def test_float64_is_exact(op):
     inputs = given_in(op, torch.float64)
@@ -149,15 +199,18 @@ def test_float64_is_exact(op):
 def test_strided_input_is_read_in_place(op):
     inputs = given_in(op, torch.float32)
     x = inputs["x"]
-    wide = torch.full((*x.shape[:-1], 50), torch.nan)
-    wide[..., 10 : 10 + x.shape[-1]] = x
+    channels = 1 if op is temporal_conv_block else -1
+    rows = x.movedim(channels, -1)
+    wide = torch.full((*rows.shape[:-1], 50), torch.nan)
+    wide[..., 10:40] = rows
     with torch.no_grad():
         want = op(**inputs, backend="native")
-        inputs["x"] = wide[..., 10 : 10 + x.shape[-1]]
+        inputs["x"] = wide[..., 10:40].movedim(-1, channels)
         assert torch.equal(op(**inputs, backend="native"), want)
-        # locations far apart, as a view of channels-last memory has them
-        inputs["x"] = x.transpose(0, 1).contiguous().transpose(0, 1)
+        # a clip cut out of a longer one, another axis outermost
+        inputs["x"] = rows.transpose(0, 1).contiguous().transpose(0, 1).movedim(-1, channels)
         assert torch.equal(op(**inputs, backend="native"), want)
+        assert torch.equal(op(**{**inputs, "x": x.contiguous()}, backend="native"), want)
 
 
 @pytest.mark.parametrize("op", LAYERS)
@@ -177,16 +230,24 @@ def test_the_number_of_threads_changes_no_bit(op):
 @pytest.mark.parametrize("op", LAYERS)
 def test_a_gradient_is_never_missing(op):
     inputs = given_in(op, torch.float64)
-    with pytest.raises(BackendError, match="it has no gradient"):
-        gates.run(op, inputs, backend="native")
-    assert len(gates.run(op, inputs)) == len(inputs) + ("num_heads" not in inputs)
+    for name, value in inputs.items():
+        for tensor in value if isinstance(value, list) else [value]:
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            tensor.requires_grad_()
+            with pytest.raises(BackendError, match="it has no gradient"):
+                op(**inputs, backend="native")
+            (gradient,) = torch.autograd.grad(op(**inputs).sum(), tensor)
+            assert gradient.isfinite().all(), name
+            tensor.requires_grad_(False)
 
 
 @pytest.mark.parametrize("op", LAYERS)
 def test_opcheck(op):
     inputs = given_in(op, torch.float32)
-    arguments = (*inputs.values(), 1e-5)
     registered = getattr(torch.ops.unianimate, f"{op.__name__}_native")
+    given = {**inputs, "eps": 1e-5}
+    arguments = tuple(given[a.name] for a in registered.default._schema.arguments)
     with torch.no_grad():
         op(**inputs, backend="native")
         torch.library.opcheck(registered, arguments)
@@ -224,6 +285,12 @@ def test_autocast_casts_everything(op):
         (temporal_attention_layer, {"to_k": torch.zeros(24, 29)}, ValueError, "to_k must have"),
         (temporal_attention_layer, {"to_out": torch.zeros(30, 23)}, ValueError, "to_out must have"),
         (temporal_attention_layer, {"bias": torch.zeros(30).double()}, TypeError, "same dtype"),
+        (temporal_conv_block, {"x": torch.zeros(1, 30, 2, 3)}, ValueError, r"\(B, C, F, H, W\)"),
+        (temporal_conv_block, {"x": torch.zeros(1, 30, 0, 3, 2)}, ValueError, "empty axis"),
+        (temporal_conv_block, {"num_groups": 7}, ValueError, "divide the 30 channels"),
+        (temporal_conv_block, {"biases": 3 * [torch.zeros(30)]}, ValueError, "must be 4 tensors"),
+        (temporal_conv_block, {"weights": 4 * [torch.zeros(30, 30, 3)]}, ValueError, "weights 1"),
+        (temporal_conv_block, {"biases": 4 * [torch.zeros(30).half()]}, TypeError, "biases 1 is"),
     ],
 )
 def test_bad_input_is_refused(op, changed, error, message):

@@ -18,6 +18,7 @@ from unianimate.models import (
     UNet3DConfig,
     predict_both,
 )
+from unianimate_kernels import use_backend
 
 CONFIG = PRESETS["test"].unet
 MIXERS = {

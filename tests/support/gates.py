@@ -17,11 +17,16 @@ def cast(inputs: Mapping[str, Any], dtype: torch.dtype, parameters: frozenset[st
     """Cast activations to ``dtype``; ``parameters`` are float32, or float64 with float64."""
     kept = torch.float64 if dtype == torch.float64 else torch.float32
     return {
-        name: value.to(kept if name in parameters else dtype)
-        if isinstance(value, Tensor) and value.is_floating_point()
-        else value
-        for name, value in inputs.items()
+        name: _to(value, kept if name in parameters else dtype) for name, value in inputs.items()
     }
+
+
+def _to(value: Any, dtype: torch.dtype) -> Any:
+    """Cast what is floating: a tensor, or those in a list."""
+    if isinstance(value, list):
+        return [_to(item, dtype) for item in value]
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.to(dtype) if floating else value
 
 
 def run(
@@ -69,10 +74,7 @@ def check(
 ) -> None:
     """Assert the gate for one call of ``op`` with ``backend``; ``inputs`` may be strided views."""
     rounded = cast(inputs, dtype, parameters)
-    exact = {
-        name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
-        for name, value in rounded.items()
-    }
+    exact = {name: _to(value, torch.float64) for name, value in rounded.items()}
     truth = run(op, exact, backend="reference", gradients=gradients, **options)
     plain = run(op, rounded, backend="reference", gradients=gradients, **options)
     got = run(op, rounded, backend=backend, gradients=gradients, **options)

@@ -57,10 +57,10 @@ class TemporalConvBlock(nn.Module):
             return temporal_conv_block(
                 x,
                 NUM_GROUPS,
-                [norm.weight for norm in self.norms],
-                [norm.bias for norm in self.norms],
-                [conv.weight for conv in self.convs],
-                [conv.bias for conv in self.convs],
+                [norm.get_parameter("weight") for norm in self.norms],
+                [norm.get_parameter("bias") for norm in self.norms],
+                [conv.get_parameter("weight") for conv in self.convs],
+                [conv.get_parameter("bias") for conv in self.convs],
             )
         for stage, (norm, conv) in enumerate(zip(self.norms, self.convs)):
             h = norm(h)

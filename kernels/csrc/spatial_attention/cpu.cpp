@@ -13,6 +13,8 @@
 namespace {
 
 template <class A> constexpr int kPanel = kColumns * kLanes<A>; // keys
+// units of keys whose values are summed on their own and then added: one long chain loses digits
+constexpr int64_t kRun = 64;
 
 // `n` values as whole units, zero after their end
 template <class T> inline Vector<Compute<T>> load_units(const T* from, int64_t n) {
@@ -139,16 +141,20 @@ void attend(const Slot<T>& slot, int64_t n, int64_t keys, A scale, bool first, A
     if (first) clear(seen, n);
     softmax<T>(slot.scores, slot.chunk, n, keys, scale, seen);
     int64_t count = round_up(keys, kPerUnit<T>) / kPerUnit<T>;
-    if (first) {
-        multiply<T, false>(slot.scores, slot.chunk, n, slot.values, count, slot.width, out,
-                           slot.width, slot.width);
-    } else {
-        for (int64_t i = 0; i < n; ++i) {
-            A* row = out + i * slot.width;
-            scale_row(row, slot.width, seen.factor[i], row);
+    for (int64_t i = 0; !first && i < n; ++i) {
+        A* row = out + i * slot.width;
+        scale_row(row, slot.width, seen.factor[i], row);
+    }
+    for (int64_t start = 0; start < count; start += kRun) {
+        const A *weights = slot.scores + start, *values = slot.values + start * slot.width;
+        const int64_t units = smaller(kRun, count - start);
+        if (first && start == 0) {
+            multiply<T, false>(weights, slot.chunk, n, values, units, slot.width, out, slot.width,
+                               slot.width);
+        } else {
+            multiply<T, true>(weights, slot.chunk, n, values, units, slot.width, out, slot.width,
+                              slot.width);
         }
-        multiply<T, true>(slot.scores, slot.chunk, n, slot.values, count, slot.width, out,
-                          slot.width, slot.width);
     }
 }
 

@@ -76,4 +76,4 @@ def feed_forward(
         from .native import forward
     else:
         from .reference import forward
-    return forward(x, *weights.values(), eps)
+    return forward(x, norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out, eps)

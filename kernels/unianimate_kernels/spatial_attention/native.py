@@ -1,7 +1,4 @@
-"""Attention of tokens in C++ (csrc/spatial_attention), registered with torch.library.
-
-Forward only. By `torch.library.define`: `custom_op` adds what gradients need, and time to a call.
-"""
+"""Attention of tokens in C++ (csrc/spatial_attention), registered with torch.library."""
 
 import ctypes
 from typing import ClassVar
@@ -9,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._library import Arguments, Array, array, call
+from .._library import Arguments, Array, array, bfloat16_products, call
+from .._registration import operator
 
-_NAME = "unianimate::spatial_attention_native"
 # lanes of the widest vectors and keys of a panel: the library rounds up to no more than these
 _LANES = 16
 _PANEL = 64
@@ -44,7 +41,7 @@ def _part(count: int, most: int, multiple: int) -> int:
     return _round_up(-(-count // parts), multiple)
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     items, queries, heads, dim = q.shape
     keys, threads = k.shape[1], torch.get_num_threads()
     # a few runs a thread, so that one that is late loses little
@@ -80,15 +77,18 @@ def _forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def _fake(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+@operator("unianimate::spatial_attention_native")
+def _forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.dtype == torch.bfloat16 and not bfloat16_products():
+        return _attend(q.float(), k.float(), v.float()).to(q.dtype)
+    return _attend(q, k, v)
+
+
+@_forward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return q.new_empty(q.shape)
-
-
-torch.library.define(_NAME, "(Tensor q, Tensor k, Tensor v) -> Tensor")
-torch.library.impl(_NAME, "CPU", _forward)
-torch.library.register_fake(_NAME, _fake)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return (N, L, heads, head_dim)."""
-    return torch.ops.unianimate.spatial_attention_native.default(q, k, v)
+    return _forward(q, k, v)

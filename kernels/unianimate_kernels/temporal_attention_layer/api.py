@@ -82,4 +82,4 @@ def temporal_attention_layer(
         from .native import forward
     else:
         from .reference import forward
-    return forward(x, *weights.values(), num_heads, eps)
+    return forward(x, norm_weight, norm_bias, to_q, to_k, to_v, to_out, bias, num_heads, eps)

@@ -72,4 +72,6 @@ def temporal_conv_block(
         from .native import forward
     else:
         from .reference import forward
-    return forward(x, num_groups, *(list(tensors) for tensors in lists.values()), eps)
+    return forward(
+        x, num_groups, list(norm_weights), list(norm_biases), list(weights), list(biases), eps
+    )
