@@ -27,7 +27,7 @@ public:
         turned_ = round_up(Format::kPanel * 3 * a->channels, 64);
         sums_ = static_cast<double*>(a->workspace);
         table_ = reinterpret_cast<A*>(sums_ + items_ * 2 * width_);
-        packed_ = reinterpret_cast<U*>(table_ + a->batch * 2 * width_);
+        packed_ = reinterpret_cast<U*>(table_ + a->batch * 3 * width_);
         threads_ = reinterpret_cast<T*>(packed_ + panels_ * panel_);
     }
 
@@ -59,7 +59,7 @@ private:
     }
     T* lined(int64_t worker) { return threads_ + worker * (lined_ + turned_); }
     T* turned(int64_t worker) { return lined(worker) + lined_; }
-    A* table(int64_t batch) { return table_ + batch * 2 * width_; }
+    A* table(int64_t batch) { return table_ + batch * 3 * width_; }
     int64_t first(int64_t item) const { return item % chunks_ * a_->block; }
     int64_t count(int64_t item) const { return smaller(a_->block, a_->space - first(item)); }
     T* start(const ua_array& of, int64_t item) const {
@@ -69,16 +69,13 @@ private:
 
     // sums and sums of squares of an item
     void measure(const ua_array& of, int64_t item) {
-        double* into = sums_ + item * 2 * width_;
-        memset(into, 0, 2 * width_ * sizeof(double));
         const T* from = start(of, item);
-        for (int64_t f = 0; f < a_->frames; ++f, from += of.stride[1]) {
-            add_moments<T>([&](int64_t s) { return from + s * of.stride[2]; }, count(item),
-                           a_->channels, into, width_);
-        }
+        const int64_t n = count(item);
+        auto row = [&](int64_t r) { return from + r / n * of.stride[1] + r % n * of.stride[2]; };
+        moments<T>(row, a_->frames * n, a_->channels, sums_ + item * 2 * width_, width_);
     }
 
-    // what a channel is multiplied by and what is added then
+    // what is taken from a channel, what that is multiplied by, and what is added then
     void fold(const ua_stage& stage, int64_t batch) {
         const int64_t size = a_->channels / a_->groups;
         const double rows = double(a_->frames) * a_->space * size;
@@ -94,8 +91,9 @@ private:
             const double mean = total / rows, variance = squares / rows - mean * mean;
             const double scale = 1 / sqrt((variance > 0 ? variance : 0) + a_->eps);
             for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-                table(batch)[c] = A(widen(weight[c]) * scale);
-                table(batch)[width_ + c] = A(widen(bias[c]) - mean * scale * widen(weight[c]));
+                table(batch)[c] = A(mean);
+                table(batch)[width_ + c] = A(widen(weight[c]) * scale);
+                table(batch)[2 * width_ + c] = widen(bias[c]);
             }
         }
     }
@@ -145,7 +143,7 @@ private:
         const int64_t channels = a_->channels, n = count(item);
         const int64_t line = (a_->frames + 2) * channels;
         const T* x = start(in, item);
-        const A *scale = table(item / chunks_), *shift = scale + width_;
+        const A *mean = table(item / chunks_), *scale = mean + width_, *bias = scale + width_;
         for (int64_t s = 0; s < n; ++s) {
             memset(lined + s * line, 0, channels * sizeof(T));
             memset(lined + (s + 1) * line - channels, 0, channels * sizeof(T));
@@ -156,8 +154,8 @@ private:
                 T* to = lined + s * line + (f + 1) * channels;
                 for (int64_t c = 0; c < channels; c += lanes) {
                     const int count = static_cast<int>(smaller(lanes, channels - c));
-                    Vector<A> v = load(from + c, count) * load(scale + c) + load(shift + c);
-                    store(to + c, silu(v), count);
+                    Vector<A> v = (load(from + c, count) - load(mean + c)) * load(scale + c);
+                    store(to + c, silu(v + load(bias + c)), count);
                 }
             }
         }

@@ -75,7 +75,7 @@ def _forward(
     panels = -(-channels // _PANEL)
     items = batch * -(-space // block)
     # sums in double, tables, a packed weight, and rows for every thread
-    shared = 2 * batch * width + 3 * panels * _PANEL * channels
+    shared = 3 * batch * width + 3 * panels * _PANEL * channels
     own = block * line + 3 * _PANEL * channels + 128
     size = 16 * items * width + dtype.itemsize * (shared + torch.get_num_threads() * own)
     workspace = torch.empty(size, dtype=torch.uint8)
