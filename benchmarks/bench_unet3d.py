@@ -18,6 +18,7 @@ from unianimate.models import (
     UNet3DConfig,
     predict_both,
 )
+from unianimate.models.devices import default_dtype
 
 # what one forward is measured on everywhere; the official network's first mixer is 1.6 times as
 # wide as its channels
@@ -50,16 +51,20 @@ def cases(scale):
     eager, small = FORMS[:2], (16, 12)
     if scale == "smoke":
         return [("test", call, 2, (6, 4), single, f) for call in ("forward", "step") for f in eager]
-    forward = [("dim 64", "forward", 16, (32, 32), single, form) for form in eager]
     if scale == "gpu":
-        forward += [("dim 64", "forward", 16, (32, 32), half, form) for form in eager]
+        dtypes = (single, half)
+        forward = [("dim 64", "forward", 16, (32, 32), d, form) for d in dtypes for form in eager]
         return [
             *(("full size", "step", 32, (96, 64), half, form) for form in FORMS),
             *(("full size", "step", n, (96, 64), half, form) for n in (16, 64) for form in eager),
             *(("full size", "step", 128, (96, 64), half, form) for form in FORMS[:1]),
             *forward,
         ]
-    steps = [("small", "step", frames, small, single, f) for frames in (8, 16, 32) for f in eager]
+    # the dtype that a CPU with instructions for it runs networks in
+    dtypes = dict.fromkeys((single, default_dtype(torch.device("cpu"))))
+    lengths = [(frames, dtype) for dtype in dtypes for frames in (8, 16, 32)]
+    steps = [("small", "step", n, small, dtype, form) for n, dtype in lengths for form in eager]
+    forward = [("dim 64", "forward", 16, (32, 32), d, form) for d in dtypes for form in eager]
     compiled = [("small", "step", 8, small, single, form) for form in FORMS[2:]]
     return [*steps, *forward, *compiled]
 

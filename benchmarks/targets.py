@@ -78,7 +78,19 @@ CPU = [
     _native(f"ssd_scan, {_SIZE}, forward", "reference", 3),
     _network(_FORWARD, 1.5),
     _network(_FORWARD, 1, "peak_bytes"),
-    *(_network(f"small, guided step, F={n}+1 16x12, float32", 2) for n in (8, 16, 32)),
+    # where the CPU has instructions for bfloat16
+    Target(
+        group=f"unet, {_FORWARD}",
+        costlier="official layout",
+        other_group=f"unet, {_FORWARD.replace('float32', 'bfloat16')}",
+        ours="unianimate",
+        least=3,
+    ),
+    *(
+        _network(f"small, guided step, F={n}+1 16x12, {dtype}", 2)
+        for dtype in ("float32", "bfloat16")
+        for n in (8, 16, 32)
+    ),
 ]
 
 _PEER = "mamba, mamba-ssm layout"

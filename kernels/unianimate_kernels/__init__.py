@@ -4,7 +4,7 @@ Each op is a folder: ``api.py`` (signature, meaning, checks), ``reference.py`` (
 in plain torch), ``native.py`` (C++ and CUDA), ``triton.py``, ``peer.py`` and a README.
 """
 
-from ._backends import REFERENCE, native_backend, peer_backend, triton_backend
+from ._backends import REFERENCE, layer_backend, native_backend, peer_backend, triton_backend
 from ._dispatch import (
     BackendError,
     available_backends,
@@ -96,15 +96,15 @@ register(
     triton=triton_backend(),
     reference=REFERENCE,
 )
-register("feed_forward", native=native_backend("feed_forward", cuda=False), reference=REFERENCE)
+register("feed_forward", native=layer_backend("feed_forward"), reference=REFERENCE)
 register(
     "temporal_attention_layer",
-    native=native_backend("temporal_attention_layer", cuda=False),
+    native=layer_backend("temporal_attention_layer"),
     reference=REFERENCE,
 )
 register(
     "temporal_conv_block",
-    native=native_backend("temporal_conv_block", cuda=False),
+    native=layer_backend("temporal_conv_block"),
     reference=REFERENCE,
 )
 check_process_backend()

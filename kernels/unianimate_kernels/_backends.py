@@ -27,6 +27,11 @@ def native_backend(op: str, *, cuda: bool = True) -> Backend:
     return Backend({"cpu": _CPU}, {device: why for device, why in off.items() if device == "cpu"})
 
 
+def layer_backend(op: str) -> Backend:
+    """Return the native backend of an op for inference: C++ on CPU tensors, without float64."""
+    return Backend({"cpu": _CPU - {torch.float64}}, native_backend(op, cuda=False).off)
+
+
 def triton_backend() -> Backend:
     """Return the Triton backend of an op: GPU tensors, and CPU tensors under the interpreter."""
     dtypes = {"cuda": _GPU, "cpu": _GPU} if TRITON_INTERPRETED else {"cuda": _GPU}

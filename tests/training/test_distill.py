@@ -11,6 +11,7 @@ from unianimate.training.batch import TrainingClips, collate
 from unianimate.training.distill import DistillationTask, temporal_mixers
 from unianimate.training.start import start_model
 from unianimate.training.videos import open_videos, with_latents
+from unianimate_kernels import use_backend
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,8 @@ def test_mixers_that_answer_as_the_teacher_s_have_no_loss(teacher_folder, batch)
     task = task_of(teacher_folder, temporal="mamba")
     same = [copy.deepcopy(mixer) for _, mixer in temporal_mixers(task.teacher.model.unet)]
     task.mixers = nn.ModuleList(same)
-    assert task(batch)["loss"].item() == 0.0
+    with use_backend("reference"):  # without gradients other ops would answer, and round otherwise
+        assert task(batch)["loss"].item() == 0.0
 
 
 def test_a_layer_s_loss_is_its_squared_error_over_what_the_teacher_added(teacher_folder, batch):

@@ -1,7 +1,9 @@
-// Softmax attention over frames on the CPU: places shared out among the threads.
+// Softmax attention over frames on the CPU: places shared out among the threads. The layer around
+// it stands here too, because both are compiled from the same functions.
 #include "api.h"
 
 #include "../parallel.h"
+#include "../temporal_attention_layer/layer.h"
 #include "place.h"
 
 namespace {
@@ -83,4 +85,9 @@ UA_ENTRY(temporal_attention_backward)(const ua_temporal_attention* a) {
             unpack<T, A>(a, dvs, at, 1, a->dv);
         });
     });
+}
+
+UA_ENTRY(temporal_attention_layer_forward)(const ua_temporal_attention_layer* a) {
+    const bool even = a->dim % 2 == 0 && a->heads * a->head_dim % 2 == 0;
+    return with_format(a, even, [&](auto format) { return Layer<decltype(format)>(a).run(); });
 }

@@ -1,5 +1,6 @@
 // Self-attention over frames with its projections, on the CPU. A thread takes some locations of an
 // item through the whole layer, so that queries, keys and values never leave its cache.
+#pragma once
 #include "api.h"
 
 #include "../layer_norm.h"
@@ -157,8 +158,3 @@ private:
 };
 
 } // namespace
-
-UA_ENTRY(temporal_attention_layer_forward)(const ua_temporal_attention_layer* a) {
-    const bool even = a->dim % 2 == 0 && a->heads * a->head_dim % 2 == 0;
-    return with_format(a, even, [&](auto format) { return Layer<decltype(format)>(a).run(); });
-}
