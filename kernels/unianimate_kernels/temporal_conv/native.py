@@ -31,7 +31,7 @@ class _Arguments(Arguments):
     ]
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows_of(x: Tensor) -> Tensor:
     """View (B, C, F, H, W) as (B, F, S, C); copies what is not channels-last in memory."""
     rows = x.permute(0, 2, 3, 4, 1)
     if x.stride(1) != 1 or rows.stride(2) != rows.stride(3) * rows.shape[3]:
@@ -78,12 +78,12 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @operator("unianimate::temporal_conv_native")
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return _video(_convolve(_rows(x), weight.flatten(2), bias), x)
+    return _video(_convolve(rows_of(x), weight.flatten(2), bias), x)
 
 
 @operator("unianimate::temporal_conv_native_backward")
 def _backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    rows, grad_rows = _rows(x), _rows(grad)
+    rows, grad_rows = rows_of(x), rows_of(grad)
     turned = weight.flatten(2).transpose(0, 1).flip(2)
     grad_x = _video(_convolve(grad_rows, turned, None), x)
     width_out, width_in = weight.shape[:2]
@@ -107,20 +107,21 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, 
     return grad_x, grad_weight.to(weight.dtype).contiguous(), grad_bias.to(weight.dtype)
 
 
-def _like_video(x: Tensor, channels: int) -> Tensor:
+def like_video(x: Tensor, channels: int) -> Tensor:
+    """Return a new video, channels-last in memory, with other channels than x."""
     batch, _, frames, height, width = x.shape
     return x.new_empty(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3)
 
 
 @_forward.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return _like_video(x, weight.shape[0])
+    return like_video(x, weight.shape[0])
 
 
 @_backward.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (
-        _like_video(x, x.shape[1]),
+        like_video(x, x.shape[1]),
         weight.new_empty(weight.shape),
         weight.new_empty(weight.shape[0]),
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 from .._library import Arguments, Array, array, call
 from .._registration import operator
 from ..selective_scan.reference import accumulator
+from ..temporal_conv.native import like_video, rows_of
 from .api import STAGES
 
 # more outputs than a panel of the library has, and lanes than its vectors
@@ -42,19 +43,6 @@ class _Arguments(Arguments):
     ]
 
 
-def _rows(x: Tensor) -> Tensor:
-    """View (B, C, F, H, W) as (B, F, S, C); copies what is not channels-last in memory."""
-    rows = x.permute(0, 2, 3, 4, 1)
-    if x.stride(1) != 1 or rows.stride(2) != rows.stride(3) * rows.shape[3]:
-        rows = rows.contiguous()
-    return rows.flatten(2, 3)
-
-
-def _empty(x: Tensor) -> Tensor:
-    batch, channels, *size = x.shape
-    return x.new_empty(batch, *size, channels).permute(0, 4, 1, 2, 3)
-
-
 @operator("unianimate::temporal_conv_block_native")
 def _forward(
     x: Tensor,
@@ -65,7 +53,7 @@ def _forward(
     biases: Sequence[Tensor],
     eps: float,
 ) -> Tensor:
-    rows, y = _rows(x), _empty(x)
+    rows, y = rows_of(x), like_video(x, x.shape[1])
     batch, frames, space, channels = rows.shape
     dtype = accumulator(x)
     line = (frames + 2) * channels
@@ -92,7 +80,7 @@ def _forward(
         groups=num_groups,
         block=block,
         x=array(rows),
-        y=array(_rows(y)),
+        y=array(rows_of(y)),
         stages=tuple(tuple(tensor.data_ptr() for tensor in stage) for stage in stages),
         workspace=workspace.data_ptr(),
         workspace_size=size,
@@ -112,7 +100,7 @@ def _(
     biases: Sequence[Tensor],
     eps: float,
 ) -> Tensor:
-    return _empty(x)
+    return like_video(x, x.shape[1])
 
 
 def forward(
