@@ -238,6 +238,16 @@ def test_layers_in_one_op_are_what_their_modules_are(name):
         assert (call(x) - whole).abs().max() < 1e-5 * whole.abs().max()
 
 
+def test_convolutions_in_one_op_keep_to_the_settings_of_their_norms():
+    block, _, x = convolutions()
+    for norms in (block.norms, block.norms[1:2]):
+        for norm in norms:
+            norm.eps *= 1e4
+        whole = block(x)
+        with torch.no_grad():
+            assert (block(x) - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
 @pytest.mark.parametrize("name", IN_ONE_OP)
 def test_a_hook_or_an_adapter_inside_such_a_layer_is_not_passed_over(name):
     parts, call, x = IN_ONE_OP[name]()

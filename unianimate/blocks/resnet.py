@@ -6,7 +6,7 @@ from torch.nn.functional import dropout, interpolate, silu
 
 from unianimate.blocks._layout import channels_last, from_frames, per_frame, to_frames
 from unianimate.blocks._plain import are_plain
-from unianimate.blocks.norm import NUM_GROUPS, GroupNorm
+from unianimate.blocks.norm import GroupNorm
 from unianimate_kernels import temporal_conv, temporal_conv_block
 
 
@@ -53,14 +53,16 @@ class TemporalConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         x = h = channels_last(x)
-        if self._runs_in_one_op():
+        first = self.norms[0]
+        if isinstance(first, GroupNorm) and self._runs_in_one_op():
             return temporal_conv_block(
                 x,
-                NUM_GROUPS,
+                first.num_groups,
                 [norm.get_parameter("weight") for norm in self.norms],
                 [norm.get_parameter("bias") for norm in self.norms],
                 [conv.get_parameter("weight") for conv in self.convs],
                 [conv.get_parameter("bias") for conv in self.convs],
+                eps=first.eps,
             )
         for stage, (norm, conv) in enumerate(zip(self.norms, self.convs)):
             h = norm(h)
@@ -72,7 +74,9 @@ class TemporalConvBlock(nn.Module):
     def _runs_in_one_op(self) -> bool:
         drops = self.training and self.dropout > 0
         plain = are_plain((GroupNorm, TemporalConv), *self.norms, *self.convs)
-        return plain and not drops and not torch.is_grad_enabled()
+        settings = {(norm.num_groups, norm.eps, norm.activation) for norm in self.norms}
+        alike = len(settings) == 1 and self.norms[0].activation == "silu"
+        return plain and alike and not drops and not torch.is_grad_enabled()
 
     def extra_repr(self) -> str:
         """Tell the sizes."""
