@@ -2,16 +2,25 @@
 
 from functools import partial
 
+import torch
+
 from benchmarks.ops import Op, Shape, backend_forms
-from benchmarks.scans import scan_inputs, scan_work
+from benchmarks.scans import D_STATE, scan_inputs, scan_work
 from unianimate_kernels import selective_scan
 
-FORMS = backend_forms(selective_scan)
+FORMS = {name: form for name, form in backend_forms(selective_scan).items() if name != "mamba_ssm"}
+
+
+def free(x, dt, A, *others):
+    """Scan with the same decays, written out for every state."""
+    states = torch.arange(1.0, D_STATE + 1, device=A.device)
+    return FORMS["native"](x, dt, A[:, None] * states, *others)
+
 
 OP = Op(
     "selective_scan with geometric decays",
     partial(scan_inputs, geometric=True),
-    {name: form for name, form in FORMS.items() if name != "mamba_ssm"},
+    FORMS | ({"native, free decays": free} if "native" in FORMS else {}),
     partial(scan_work, geometric=True),
     cpu=(Shape(16, 24, 16, 128),),
     widen=2,
