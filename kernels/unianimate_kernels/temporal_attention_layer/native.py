@@ -1,7 +1,8 @@
 """The layer in C++ (csrc/temporal_attention_layer), registered with torch.library. Forward only."""
 
 import ctypes
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -52,6 +53,7 @@ def _forward(
     num_heads: int,
     eps: float,
 ) -> Tensor:
+    """Return (B, F, S, C) for (B, F, S, C)."""
     batch, frames, locations, dim = x.shape
     inner = to_q.shape[0]
     head_dim = inner // num_heads
@@ -89,32 +91,8 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    to_q: Tensor,
-    to_k: Tensor,
-    to_v: Tensor,
-    to_out: Tensor,
-    bias: Tensor,
-    num_heads: int,
-    eps: float,
-) -> Tensor:
+def _(x: Tensor, *others: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def forward(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    to_q: Tensor,
-    to_k: Tensor,
-    to_v: Tensor,
-    to_out: Tensor,
-    bias: Tensor,
-    num_heads: int,
-    eps: float,
-) -> Tensor:
-    """Return (B, F, S, C) for (B, F, S, C)."""
-    return _forward(x, norm_weight, norm_bias, to_q, to_k, to_v, to_out, bias, num_heads, eps)
+forward: Callable[..., Tensor] = _forward

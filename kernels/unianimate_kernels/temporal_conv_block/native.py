@@ -1,8 +1,8 @@
 """The block in C++ (csrc/temporal_conv_block), registered with torch.library. Forward only."""
 
 import ctypes
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ def _forward(
     biases: Sequence[Tensor],
     eps: float,
 ) -> Tensor:
+    """Return (B, C, F, H, W), channels-last in memory."""
     rows, y = rows_of(x), like_video(x, x.shape[1])
     batch, frames, space, channels = rows.shape
     dtype = accumulator(x)
@@ -91,26 +92,8 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
-    x: Tensor,
-    num_groups: int,
-    norm_weights: Sequence[Tensor],
-    norm_biases: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    eps: float,
-) -> Tensor:
+def _(x: Tensor, *others: Any) -> Tensor:
     return like_video(x, x.shape[1])
 
 
-def forward(
-    x: Tensor,
-    num_groups: int,
-    norm_weights: list[Tensor],
-    norm_biases: list[Tensor],
-    weights: list[Tensor],
-    biases: list[Tensor],
-    eps: float,
-) -> Tensor:
-    """Return (B, C, F, H, W), channels-last in memory."""
-    return _forward(x, num_groups, norm_weights, norm_biases, weights, biases, eps)
+forward: Callable[..., Tensor] = _forward
