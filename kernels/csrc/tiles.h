@@ -75,20 +75,25 @@ void pack_weight(const void* weight, int64_t out, int64_t in, int64_t panel, Uni
     pack_panel<Format>(row, in, to);
 }
 
-// Sums over `in` values in runs that are added up at the end: one long chain would lose digits.
-// terms(sum, first, end) adds the terms of a run.
+// Sums over `in` values in runs that are added up: one long chain would lose digits.
+// terms(sum, first, end) adds the terms of a run, whose sums are all that is in registers then.
 template <int n, class V, class Terms>
 __attribute__((always_inline)) inline void sum_in_runs(V (&sum)[n][2], int64_t in,
                                                        const Terms& terms) {
     constexpr int64_t most = 128;
-    clear(sum);
-    terms(sum, 0, smaller(in, most));
-    for (int64_t first = most; first < in; first += most) {
-        V part[n][2];
-        clear(part);
-        terms(part, first, smaller(in, first + most));
+    V kept[n][2];
+    for (int64_t first = 0;; first += most) {
+        clear(sum);
+        terms(sum, first, smaller(in, first + most));
+        if (first > 0) {
+#pragma GCC unroll 24
+            for (int i = 0; i < n; ++i)
+                for (int j = 0; j < 2; ++j) sum[i][j] += kept[i][j];
+        }
+        if (in - first <= most) return;
+#pragma GCC unroll 24
         for (int i = 0; i < n; ++i)
-            for (int j = 0; j < 2; ++j) sum[i][j] += part[i][j];
+            for (int j = 0; j < 2; ++j) kept[i][j] = sum[i][j];
     }
 }
 

@@ -4,7 +4,14 @@ Each op is a folder: ``api.py`` (signature, meaning, checks), ``reference.py`` (
 in plain torch), ``native.py`` (C++ and CUDA), ``triton.py``, ``peer.py`` and a README.
 """
 
-from ._backends import REFERENCE, layer_backend, native_backend, peer_backend, triton_backend
+from ._backends import (
+    FLOAT32,
+    REFERENCE,
+    inference_backend,
+    native_backend,
+    peer_backend,
+    triton_backend,
+)
 from ._dispatch import (
     BackendError,
     available_backends,
@@ -19,6 +26,7 @@ from .geglu import geglu
 from .group_norm_silu import group_norm_silu
 from .selective_scan import selective_scan
 from .spatial_attention import spatial_attention
+from .spatial_conv import spatial_conv
 from .ssd_scan import ssd_scan
 from .temporal_attention import temporal_attention
 from .temporal_attention_layer import temporal_attention_layer
@@ -35,6 +43,7 @@ __all__ = [
     "group_norm_silu",
     "selective_scan",
     "spatial_attention",
+    "spatial_conv",
     "ssd_scan",
     "temporal_attention",
     "temporal_attention_layer",
@@ -89,6 +98,11 @@ register(
     native=native_backend("spatial_attention", cuda=False),
     reference=REFERENCE,
 )
+register(
+    "spatial_conv",
+    native=inference_backend("spatial_conv", FLOAT32),
+    reference=REFERENCE,
+)
 register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv", cuda=False))
 register(
     "geglu",
@@ -96,15 +110,15 @@ register(
     triton=triton_backend(),
     reference=REFERENCE,
 )
-register("feed_forward", native=layer_backend("feed_forward"), reference=REFERENCE)
+register("feed_forward", native=inference_backend("feed_forward"), reference=REFERENCE)
 register(
     "temporal_attention_layer",
-    native=layer_backend("temporal_attention_layer"),
+    native=inference_backend("temporal_attention_layer"),
     reference=REFERENCE,
 )
 register(
     "temporal_conv_block",
-    native=layer_backend("temporal_conv_block"),
+    native=inference_backend("temporal_conv_block"),
     reference=REFERENCE,
 )
 check_process_backend()

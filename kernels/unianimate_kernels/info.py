@@ -59,6 +59,9 @@ def _example(op: str, device: str) -> dict[str, Any]:
             return {"x": random(*sequence, 32), **weights, **vectors, "num_heads": 2}
         case "spatial_attention":
             return {name: random(2, rows, 2, 16) for name, rows in (("q", 5), ("k", 7), ("v", 7))}
+        case "spatial_conv":
+            x = random(2, 16, 5, 4).contiguous(memory_format=torch.channels_last)
+            return {"x": x, "weight": random(16, 16, 3, 3), "bias": random(16)}
         case "temporal_conv":
             x = random(1, 16, 5, 2, 2).contiguous(memory_format=torch.channels_last_3d)
             return {"x": x, "weight": random(16, 16, 3, 1, 1), "bias": random(16)}

@@ -7,7 +7,7 @@ from torch.nn.functional import dropout, interpolate, silu
 from unianimate.blocks._layout import channels_last, from_frames, per_frame, to_frames
 from unianimate.blocks._plain import are_plain
 from unianimate.blocks.norm import GroupNorm
-from unianimate_kernels import temporal_conv, temporal_conv_block
+from unianimate_kernels import spatial_conv, temporal_conv, temporal_conv_block
 
 
 def zero_init(module: nn.Module) -> None:
@@ -29,6 +29,24 @@ class TemporalConv(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         return temporal_conv(x, self.weight, self.bias)
+
+
+class SpatialConv(nn.Conv2d):
+    """A convolution of 3x3 pixels in every picture, by the op `spatial_conv`.
+
+    Args:
+        dim: channels of the input.
+        out_dim: channels of the output.
+    """
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__(dim, out_dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, out_dim, H, W) for (N, dim, H, W)."""
+        # the native form has no gradient; where ops are bound to it, training goes on all the same
+        backend = "reference" if torch.is_grad_enabled() else None
+        return spatial_conv(x, self.weight, self.bias, backend=backend)
 
 
 class TemporalConvBlock(nn.Module):
@@ -114,10 +132,10 @@ class ResnetBlock(nn.Module):
         width = dim if out_dim is None else out_dim
         self.dim, self.out_dim, self.dropout = dim, width, dropout
         self.norm1 = GroupNorm(dim)
-        self.conv1 = nn.Conv2d(dim, width, 3, padding=1)
+        self.conv1 = SpatialConv(dim, width)
         self.emb_proj = None if emb_dim is None else nn.Linear(emb_dim, width)
         self.norm2 = GroupNorm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = SpatialConv(width, width)
         self.skip = None if width == dim else nn.Conv2d(dim, width, 1)
         self.temporal_conv = TemporalConvBlock(width, dropout=dropout) if temporal_conv else None
         zero_init(self.conv2)
@@ -182,7 +200,7 @@ class Upsample(nn.Module):
 
     def __init__(self, dim: int, *, out_dim: int | None = None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim if out_dim is None else out_dim, 3, padding=1)
+        self.conv = SpatialConv(dim, dim if out_dim is None else out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, out_dim, F, 2H, 2W) for (B, dim, F, H, W)."""

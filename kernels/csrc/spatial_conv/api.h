@@ -1,0 +1,16 @@
+// 3x3 convolution of pictures with channels last, padded by zeros, of float32.
+#pragma once
+#include "../api.h"
+
+struct ua_spatial_conv {
+    ua_call call;
+    int64_t items, height, width, in, out;
+    ua_array x;      // (items, height, width, in)
+    ua_array y;      // (items, height, width, out)
+    void* weight;    // (out, in, 3, 3) or (out, 3, 3, in), dense
+    void* bias;      // (out), or NULL
+    void* workspace; // the packed weight, and for every thread what it works with
+    int64_t workspace_size;  // in float32
+    int64_t channels_last;   // whether the weight is
+    int64_t block;           // tiles of an item of work
+};
