@@ -26,6 +26,10 @@ def group_norm(norm: nn.GroupNorm, x: Tensor, *, silu: bool) -> Tensor:
     return F.silu(y) if silu else y
 
 
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    return F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+
+
 def attention(module: nn.Module, x: Tensor, context: Tensor | None = None) -> Tensor:
     """Attend on (B heads) N d, as xformers is called."""
     source = x if context is None else context
@@ -66,13 +70,14 @@ def temporal(block: TemporalTransformer, x: Tensor, frames: int) -> Tensor:
 
 
 def resnet(block: ResnetBlock, x: Tensor, emb: Tensor, frames: int) -> Tensor:
-    h = block.conv1(group_norm(block.norm1, x, silu=True))
+    h = convolve(block.conv1, group_norm(block.norm1, x, silu=True))
     h = h + block.emb_proj(F.silu(emb))[:, :, None, None]
-    h = block.conv2(group_norm(block.norm2, h, silu=True))
+    h = convolve(block.conv2, group_norm(block.norm2, h, silu=True))
     h = (x if block.skip is None else block.skip(x)) + h
     video = h = rearrange(h, "(b f) c h w -> b c f h w", f=frames)
     for norm, conv in zip(block.temporal_conv.norms, block.temporal_conv.convs):
-        h = conv(group_norm(norm, h, silu=True))
+        h = group_norm(norm, h, silu=True)
+        h = F.conv3d(h, conv.weight, conv.bias, padding=conv.padding)
     return rearrange(video + h, "b c f h w -> (b f) c h w")
 
 
@@ -187,4 +192,4 @@ class OfficialLayout(nn.Module):
 
     @staticmethod
     def _conv(module: Downsample | Upsample, x: Tensor) -> Tensor:
-        return module.conv(x)
+        return convolve(module.conv, x)
