@@ -29,9 +29,9 @@ from .spatial_attention import spatial_attention
 from .spatial_conv import spatial_conv
 from .ssd_scan import ssd_scan
 from .temporal_attention import temporal_attention
-from .temporal_attention_layer import temporal_attention_layer
 from .temporal_conv import temporal_conv
 from .temporal_conv_block import temporal_conv_block
+from .temporal_transformer import temporal_transformer
 
 __all__ = [
     "BackendError",
@@ -46,9 +46,9 @@ __all__ = [
     "spatial_conv",
     "ssd_scan",
     "temporal_attention",
-    "temporal_attention_layer",
     "temporal_conv",
     "temporal_conv_block",
+    "temporal_transformer",
     "use_backend",
 ]
 
@@ -112,8 +112,8 @@ register(
 )
 register("feed_forward", native=inference_backend("feed_forward"), reference=REFERENCE)
 register(
-    "temporal_attention_layer",
-    native=inference_backend("temporal_attention_layer"),
+    "temporal_transformer",
+    native=inference_backend("temporal_transformer"),
     reference=REFERENCE,
 )
 register(

@@ -53,10 +53,6 @@ def _example(op: str, device: str) -> dict[str, Any]:
             return {"x": x, "num_groups": 32, "weight": random(64), "bias": random(64)}
         case "temporal_attention":
             return {name: random(*sequence, 2, 16) for name in ("q", "k", "v")}
-        case "temporal_attention_layer":
-            weights = {name: random(32, 32) for name in ("to_q", "to_k", "to_v", "to_out")}
-            vectors = {name: random(32) for name in ("norm_weight", "norm_bias", "bias")}
-            return {"x": random(*sequence, 32), **weights, **vectors, "num_heads": 2}
         case "spatial_attention":
             return {name: random(2, rows, 2, 16) for name, rows in (("q", 5), ("k", 7), ("v", 7))}
         case "spatial_conv":
@@ -73,6 +69,21 @@ def _example(op: str, device: str) -> dict[str, Any]:
                 "num_groups": 16,
                 "weights": [0.1 * random(32, 32, 3, 1, 1) for _ in range(4)],
                 **{name: [random(32) for _ in range(4)] for name in lists},
+            }
+        case "temporal_transformer":
+            x = random(1, 32, 5, 2, 2).contiguous(memory_format=torch.channels_last_3d)
+            vectors, linear = [random(32), random(32)], [0.1 * random(32, 32), random(32)]
+            attention = [*vectors, *(0.1 * random(32, 32) for _ in range(4)), random(32)]
+            wide = [0.1 * random(128, 32), random(128), 0.1 * random(32, 64), random(32)]
+            return {
+                "x": x,
+                "num_groups": 16,
+                "norm": vectors,
+                "proj_in": linear,
+                "attentions": [attention, attention],
+                "feed_forward": [*vectors, *wide],
+                "proj_out": linear,
+                "num_heads": 2,
             }
         case "geglu":
             return {"x": random(3, 64)}

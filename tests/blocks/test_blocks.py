@@ -18,7 +18,6 @@ from unianimate.blocks import (
     TimestepEmbedding,
     Upsample,
     attention,
-    temporal_attention,
 )
 
 DIM = 32
@@ -221,11 +220,15 @@ def convolutions():
     return block, block, torch.randn(2, DIM, 3, 4, 5).contiguous(memory_format=LAST)
 
 
+def transformer():
+    block = TemporalTransformer(DIM, num_heads=3, head_dim=8)
+    nn.init.normal_(block.proj_out.weight)
+    return block, block, torch.randn(2, DIM, 3, 4, 5).contiguous(memory_format=LAST)
+
+
 IN_ONE_OP = {
     "feed-forward": lambda: normed(attention.FeedForward(24)),
-    "attention over frames": lambda: normed(
-        temporal_attention.TemporalAttention(24, num_heads=3, head_dim=8)
-    ),
+    "transformer over frames": transformer,
     "convolutions over frames": convolutions,
 }
 
@@ -243,6 +246,15 @@ def test_convolutions_in_one_op_keep_to_the_settings_of_their_norms():
     for norms in (block.norms, block.norms[1:2]):
         for norm in norms:
             norm.eps *= 1e4
+        whole = block(x)
+        with torch.no_grad():
+            assert (block(x) - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
+def test_a_transformer_in_one_op_keeps_to_the_settings_of_its_norms():
+    block, _, x = transformer()
+    for norm in (block.norm, block.norm2, block.norm1, block.norm3):
+        norm.eps *= 1e4
         whole = block(x)
         with torch.no_grad():
             assert (block(x) - whole).abs().max() < 1e-5 * whole.abs().max()

@@ -12,8 +12,8 @@ from unianimate_kernels import (
     BackendError,
     _library,
     feed_forward,
-    temporal_attention_layer,
     temporal_conv_block,
+    temporal_transformer,
 )
 from unianimate_kernels.feed_forward import reference
 
@@ -39,15 +39,28 @@ def feed_forward_inputs(shape, dim, hidden):
     }
 
 
-def attention_inputs(batch, frames, locations, dim, heads, head_dim):
+def transformer_inputs(batch, frames, height, width, dim, groups, heads, head_dim, hidden):
     draw, inner = random(frames), heads * head_dim
+
+    def linear(out, into):
+        return [draw(out, into) * into**-0.5, draw(out)]
+
+    def attention():
+        projections = [linear(inner, inner)[0] for _ in range(3)]
+        return [draw(inner), draw(inner), *projections, *linear(inner, inner)]
+
     return {
-        "x": draw(batch, frames, locations, dim),
-        "norm_weight": draw(dim),
-        "norm_bias": draw(dim),
-        **{name: draw(inner, dim) * dim**-0.5 for name in ("to_q", "to_k", "to_v")},
-        "to_out": draw(dim, inner) * inner**-0.5,
-        "bias": draw(dim),
+        "x": draw(batch, frames, height, width, dim).permute(0, 4, 1, 2, 3),
+        "num_groups": groups,
+        "norm": [draw(dim), draw(dim)],
+        "proj_in": linear(inner, dim),
+        "attentions": [attention(), attention()],
+        "feed_forward": [
+            *(draw(inner) for _ in range(2)),
+            *linear(2 * hidden, inner),
+            *linear(inner, hidden),
+        ],
+        "proj_out": linear(dim, inner),
         "num_heads": heads,
     }
 
@@ -67,8 +80,8 @@ def conv_inputs(batch, frames, height, width, channels, groups):
 
 LAYERS = {
     feed_forward: partial(feed_forward_inputs, (2, 7), 30, 34),
-    temporal_attention_layer: partial(attention_inputs, 2, 5, 7, 30, 2, 12),
     temporal_conv_block: partial(conv_inputs, 2, 5, 3, 4, 30, 6),
+    temporal_transformer: partial(transformer_inputs, 2, 5, 3, 4, 30, 6, 2, 12, 34),
 }
 
 
@@ -110,18 +123,25 @@ def test_feed_forward_meets_the_gate(shape, dim, hidden, dtype, level):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("frames", FRAMES)
-def test_attention_meets_the_gate(frames, dtype, level):
-    check(temporal_attention_layer, attention_inputs(1, frames, 5, 30, 2, 16), dtype)
+def test_transformer_meets_the_gate(frames, dtype, level):
+    check(temporal_transformer, transformer_inputs(1, frames, 5, 1, 30, 3, 2, 16, 40), dtype)
 
 
 @pytest.mark.parametrize(
-    ("batch", "locations", "dim", "heads", "head_dim"),
-    [(1, 1, 1, 1, 1), (3, 40, 64, 1, 64), (2, 7, 33, 3, 5), (2, 12, 96, 3, 32)],
+    ("batch", "height", "width", "dim", "groups", "heads", "head_dim", "hidden"),
+    [
+        (1, 1, 1, 1, 1, 1, 1, 1),
+        (3, 5, 8, 64, 32, 1, 64, 256),
+        (2, 7, 1, 33, 3, 3, 5, 21),
+        (2, 4, 3, 96, 32, 3, 32, 384),
+    ],
 )
-def test_attention_meets_the_gate_at_other_sizes(batch, locations, dim, heads, head_dim, level):
-    inputs = attention_inputs(batch, 9, locations, dim, heads, head_dim)
+def test_transformer_meets_the_gate_at_other_sizes(
+    batch, height, width, dim, groups, heads, head_dim, hidden, level
+):
+    inputs = transformer_inputs(batch, 9, height, width, dim, groups, heads, head_dim, hidden)
     for dtype in DTYPES:
-        check(temporal_attention_layer, inputs, dtype)
+        check(temporal_transformer, inputs, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -153,16 +173,21 @@ def test_feed_forward_meets_the_gate_at_drawn_shapes(rows, dim, hidden, dtype):
 
 @given(
     frames=st.integers(1, 40),
-    locations=st.integers(1, 20),
-    dim=st.integers(1, 70),
+    height=st.integers(1, 20),
+    groups=st.integers(1, 5),
+    size=st.integers(1, 14),
     heads=st.integers(1, 3),
     head_dim=st.integers(1, 40),
+    hidden=st.integers(1, 70),
     dtype=st.sampled_from(DTYPES),
 )
 @settings(max_examples=20, deadline=None)
-def test_attention_meets_the_gate_at_drawn_shapes(frames, locations, dim, heads, head_dim, dtype):
-    inputs = attention_inputs(1, frames, locations, dim, heads, head_dim)
-    check(temporal_attention_layer, inputs, dtype)
+def test_transformer_meets_the_gate_at_drawn_shapes(
+    frames, height, groups, size, heads, head_dim, hidden, dtype
+):
+    dim = groups * size
+    inputs = transformer_inputs(1, frames, height, 1, dim, groups, heads, head_dim, hidden)
+    check(temporal_transformer, inputs, dtype)
 
 
 def test_the_reference_feed_forward_in_pieces_is_the_whole(monkeypatch):
@@ -201,7 +226,7 @@ def test_float64_is_left_to_the_reference(op):
 def test_strided_input_is_read_in_place(op):
     inputs = given_in(op, torch.float32)
     x = inputs["x"]
-    channels = 1 if op is temporal_conv_block else -1
+    channels = -1 if op is feed_forward else 1
     rows = x.movedim(channels, -1)
     wide = torch.full((*rows.shape[:-1], 50), torch.nan)
     wide[..., 10:40] = rows
@@ -229,13 +254,18 @@ def test_the_number_of_threads_changes_no_bit(op):
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
+def tensors_in(value):
+    """Return the tensors among an argument, which may be a list of lists."""
+    if isinstance(value, list):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    return [value] if isinstance(value, torch.Tensor) else []
+
+
 @pytest.mark.parametrize("op", LAYERS)
 def test_a_gradient_is_never_missing(op):
     inputs = given_in(op, torch.float32)
     for name, value in inputs.items():
-        for tensor in value if isinstance(value, list) else [value]:
-            if not isinstance(tensor, torch.Tensor):
-                continue
+        for tensor in tensors_in(value):
             tensor.requires_grad_()
             with pytest.raises(BackendError, match="it has no gradient"):
                 op(**inputs, backend="native")
@@ -251,6 +281,9 @@ def test_opcheck(op):
         op(**inputs, backend="native")  # registers it
         registered = getattr(torch.ops.unianimate, f"{op.__name__}_native").default
         given = {**inputs, "eps": 1e-5}
+        if op is temporal_transformer:  # registered on one list of all weights
+            lists = [value for name, value in inputs.items() if name != "x"]
+            given |= {"weights": tensors_in(lists), "norm_eps": 1e-6}
         arguments = tuple(given[a.name] for a in registered._schema.arguments)
         torch.library.opcheck(registered, arguments)
 
@@ -280,19 +313,21 @@ def test_autocast_casts_everything(op):
         (feed_forward, {"weight_out": torch.zeros(31, 34)}, ValueError, "30 channels of x"),
         (feed_forward, {"norm_bias": torch.zeros(1)}, ValueError, "norm_bias must have shape"),
         (feed_forward, {"x": torch.zeros(30, 9).t()}, ValueError, "stride 1"),
-        (temporal_attention_layer, {"x": torch.zeros(1, 2, 30)}, ValueError, r"\(B, F, S, C\)"),
-        (temporal_attention_layer, {"x": torch.zeros(1, 0, 2, 30)}, ValueError, "empty axis"),
-        (temporal_attention_layer, {"num_heads": 5}, ValueError, "5 heads"),
-        (temporal_attention_layer, {"num_heads": 0}, ValueError, "0 heads"),
-        (temporal_attention_layer, {"to_k": torch.zeros(24, 29)}, ValueError, "to_k must have"),
-        (temporal_attention_layer, {"to_out": torch.zeros(30, 23)}, ValueError, "to_out must have"),
-        (temporal_attention_layer, {"bias": torch.zeros(30).double()}, TypeError, "same dtype"),
         (temporal_conv_block, {"x": torch.zeros(1, 30, 2, 3)}, ValueError, r"\(B, C, F, H, W\)"),
         (temporal_conv_block, {"x": torch.zeros(1, 30, 0, 3, 2)}, ValueError, "empty axis"),
         (temporal_conv_block, {"num_groups": 7}, ValueError, "divide the 30 channels"),
         (temporal_conv_block, {"biases": 3 * [torch.zeros(30)]}, ValueError, "must be 4 tensors"),
         (temporal_conv_block, {"weights": 4 * [torch.zeros(30, 30, 3)]}, ValueError, "weights 1"),
         (temporal_conv_block, {"biases": 4 * [torch.zeros(30).half()]}, TypeError, "biases 1 is"),
+        (temporal_transformer, {"x": torch.zeros(1, 30, 2, 3)}, ValueError, r"\(B, C, F, H, W\)"),
+        (temporal_transformer, {"x": torch.zeros(1, 30, 0, 3, 2)}, ValueError, "empty axis"),
+        (temporal_transformer, {"num_groups": 7}, ValueError, "divide the 30 channels"),
+        (temporal_transformer, {"num_heads": 5}, ValueError, "divide the 24 inner channels, got 5"),
+        (temporal_transformer, {"num_heads": 0}, ValueError, "got 0"),
+        (temporal_transformer, {"norm": [torch.zeros(30)]}, ValueError, "norm must be 2 tensors"),
+        (temporal_transformer, {"attentions": []}, ValueError, "attentions must be 2 lists"),
+        (temporal_transformer, {"attentions": 2 * [7 * [torch.zeros(24)]]}, ValueError, "tensor 3"),
+        (temporal_transformer, {"norm": 2 * [torch.zeros(30).half()]}, TypeError, "norm, tensor 1"),
     ],
 )
 def test_bad_input_is_refused(op, changed, error, message):

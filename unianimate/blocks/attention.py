@@ -50,6 +50,15 @@ class HeadProjections(nn.Module):
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
         return q.unflatten(-1, heads), k.unflatten(-1, heads), v.unflatten(-1, heads)
 
+    def layers(self) -> tuple[nn.Module, ...]:
+        """Return the projections."""
+        return self.to_q, self.to_k, self.to_v, self.to_out
+
+    def weights(self, norm: nn.LayerNorm) -> list[Tensor]:
+        """Return the parameters behind a norm, its own first, in the order of the fused ops."""
+        projections = [self.to_q.weight, self.to_k.weight, self.to_v.weight, self.to_out.weight]
+        return [norm.weight, norm.bias, *projections, self.to_out.bias]
+
     def extra_repr(self) -> str:
         """Tell the heads."""
         return f"num_heads={self.num_heads}, head_dim={self.head_dim}"
@@ -73,17 +82,16 @@ class FeedForward(nn.Module):
 
     def add_to(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Return ``x + self(norm(x))``, in one op where nothing is kept for a gradient."""
-        if torch.is_grad_enabled() or not are_plain(
-            (nn.Linear, nn.LayerNorm), norm, self.proj, self.out
-        ):
+        plain = are_plain((nn.Linear, nn.LayerNorm), norm, *self.layers())
+        if torch.is_grad_enabled() or not plain:
             return x + self(norm(x))
-        return feed_forward(
-            x,
-            norm.weight,
-            norm.bias,
-            self.proj.weight,
-            self.proj.bias,
-            self.out.weight,
-            self.out.bias,
-            eps=norm.eps,
-        )
+        return feed_forward(x, *self.weights(norm), eps=norm.eps)
+
+    def layers(self) -> tuple[nn.Module, ...]:
+        """Return the two layers."""
+        return self.proj, self.out
+
+    def weights(self, norm: nn.LayerNorm) -> list[Tensor]:
+        """Return the parameters behind a norm, its own first, in the order of the fused ops."""
+        inner = [self.proj.weight, self.proj.bias, self.out.weight, self.out.bias]
+        return [norm.weight, norm.bias, *inner]

@@ -8,7 +8,7 @@ from unianimate.blocks._plain import are_plain
 from unianimate.blocks.attention import FeedForward, HeadProjections, heads_of
 from unianimate.blocks.norm import GroupNorm
 from unianimate.blocks.resnet import zero_init
-from unianimate_kernels import temporal_attention, temporal_attention_layer
+from unianimate_kernels import temporal_attention, temporal_transformer
 
 
 class TemporalAttention(HeadProjections):
@@ -17,24 +17,6 @@ class TemporalAttention(HeadProjections):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, F, S, dim) for (B, F, S, dim)."""
         return self.to_out(temporal_attention(*self.project(x, x)).flatten(3))
-
-    def add_to(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """Return ``x + self(norm(x))``, in one op where nothing is kept for a gradient."""
-        layers = (self.to_q, self.to_k, self.to_v, self.to_out)
-        if torch.is_grad_enabled() or not are_plain((nn.Linear, nn.LayerNorm), norm, *layers):
-            return x + self(norm(x))
-        return temporal_attention_layer(
-            x,
-            norm.weight,
-            norm.bias,
-            self.to_q.weight,
-            self.to_k.weight,
-            self.to_v.weight,
-            self.to_out.weight,
-            self.to_out.bias,
-            num_heads=self.num_heads,
-            eps=norm.eps,
-        )
 
 
 class TemporalTransformer(nn.Module):
@@ -72,11 +54,36 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         x = channels_last(x)
+        if self._runs_in_one_op():
+            return temporal_transformer(
+                x,
+                self.norm.num_groups,
+                [self.norm.weight, self.norm.bias],
+                [self.proj_in.weight, self.proj_in.bias],
+                [self.attn1.weights(self.norm1), self.attn2.weights(self.norm2)],
+                self.ff.weights(self.norm3),
+                [self.proj_out.weight, self.proj_out.bias],
+                num_heads=self.num_heads,
+                norm_eps=self.norm.eps,
+                eps=self.norm1.eps,
+            )
         h = self.proj_in(to_locations(self.norm(x)))
-        h = self.attn1.add_to(h, self.norm1)
-        h = self.attn2.add_to(h, self.norm2)
-        h = self.ff.add_to(h, self.norm3)
+        h = h + self.attn1(self.norm1(h))
+        h = h + self.attn2(self.norm2(h))
+        h = h + self.ff(self.norm3(h))
         return x + from_locations(self.proj_out(h), *x.shape[3:])
+
+    def _runs_in_one_op(self) -> bool:
+        """Return whether no gradient is wanted and no layer does more than its parameters say."""
+        if torch.is_grad_enabled() or self.norm.activation is not None:
+            return False
+        norms = (self.norm1, self.norm2, self.norm3)
+        if len({norm.eps for norm in norms}) > 1:
+            return False
+        parts = (self.attn1, self.attn2, self.ff)
+        layers = (layer for part in parts for layer in (part, *part.layers()))
+        kinds = (GroupNorm, nn.LayerNorm, nn.Linear, TemporalAttention, FeedForward)
+        return are_plain(kinds, self.norm, self.proj_in, *norms, *layers, self.proj_out)
 
     def extra_repr(self) -> str:
         """Tell the sizes."""

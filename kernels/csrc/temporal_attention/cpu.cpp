@@ -1,9 +1,9 @@
-// Softmax attention over frames on the CPU: places shared out among the threads. The layer around
-// it stands here too, because both are compiled from the same functions.
+// Softmax attention over frames on the CPU: places shared out among the threads. The transformer
+// around it stands here too, because both are compiled from the same functions.
 #include "api.h"
 
 #include "../parallel.h"
-#include "../temporal_attention_layer/layer.h"
+#include "../temporal_transformer/transformer.h"
 #include "place.h"
 
 namespace {
@@ -87,7 +87,7 @@ UA_ENTRY(temporal_attention_backward)(const ua_temporal_attention* a) {
     });
 }
 
-UA_ENTRY(temporal_attention_layer_forward)(const ua_temporal_attention_layer* a) {
-    const bool even = a->dim % 2 == 0 && a->heads * a->head_dim % 2 == 0;
-    return with_format(a, even, [&](auto format) { return Layer<decltype(format)>(a).run(); });
+UA_ENTRY(temporal_transformer_forward)(const ua_temporal_transformer* a) {
+    const bool even = a->dim % 2 == 0 && a->heads * a->head_dim % 2 == 0 && a->hidden % 2 == 0;
+    return with_format(a, even, [&](auto format) { return Transformer<decltype(format)>(a).run(); });
 }

@@ -1,0 +1,68 @@
+// Group normalisation over clips of rows that are cut into items, the same cut for any threads.
+#pragma once
+#include "moments.h"
+
+namespace {
+
+template <class T> class ClipNorm {
+    typedef Compute<T> A;
+
+public:
+    // rows: of a clip; items: of it
+    ClipNorm(int64_t batch, int64_t items, double rows, int64_t channels, int64_t groups,
+             void* memory)
+        : items_(items), rows_(rows), channels_(channels), groups_(groups),
+          width_(round_up(channels, kLanes<A>)), sums_(static_cast<double*>(memory)),
+          table_(reinterpret_cast<A*>(sums_ + batch * items * 2 * width_)),
+          end_(table_ + batch * 3 * width_) {}
+
+    void* end() const { return end_; }
+
+    // takes up the `rows` rows of an item, which row(i) finds
+    template <class Row> void measure(int64_t item, const Row& row, int64_t rows) const {
+        moments<T>(row, rows, channels_, sums_ + item * 2 * width_, width_);
+    }
+
+    // of a clip, after its items: what is taken from a channel, what that is multiplied by, and
+    // what is added then
+    void fold(int64_t clip, const void* weight, const void* bias, double eps) const {
+        const int64_t size = channels_ / groups_;
+        const double values = rows_ * size;
+        A* table = table_ + clip * 3 * width_;
+        for (int64_t g = 0; g < groups_; ++g) {
+            double total = 0, squares = 0;
+            for (int64_t item = clip * items_; item < (clip + 1) * items_; ++item) {
+                const double* from = sums_ + item * 2 * width_ + g * size;
+                for (int64_t c = 0; c < size; ++c) total += from[c];
+                for (int64_t c = 0; c < size; ++c) squares += from[width_ + c];
+            }
+            const double mean = total / values, variance = squares / values - mean * mean;
+            const double scale = 1 / sqrt((variance > 0 ? variance : 0) + eps);
+            for (int64_t c = g * size; c < (g + 1) * size; ++c) {
+                table[c] = A(mean);
+                table[width_ + c] = A(widen(static_cast<const T*>(weight)[c]) * scale);
+                table[2 * width_ + c] = widen(static_cast<const T*>(bias)[c]);
+            }
+        }
+    }
+
+    // to = after(normalised) of a row
+    template <class After>
+    void apply(int64_t clip, const T* from, T* to, const After& after) const {
+        const A *mean = table_ + clip * 3 * width_, *scale = mean + width_, *bias = scale + width_;
+        for (int64_t c = 0; c < channels_; c += kLanes<A>) {
+            const int n = static_cast<int>(smaller(kLanes<A>, channels_ - c));
+            const Vector<A> v = (load(from + c, n) - load(mean + c)) * load(scale + c);
+            store(to + c, after(v + load(bias + c)), n);
+        }
+    }
+
+private:
+    int64_t items_;
+    double rows_;
+    int64_t channels_, groups_, width_;
+    double* sums_;
+    A *table_, *end_;
+};
+
+} // namespace

@@ -1,0 +1,85 @@
+// The feed-forward of a transformer on rows in a thread's cache.
+#pragma once
+#include "api.h"
+
+#include "../geglu/gelu.h"
+#include "../layer_norm.h"
+#include "../linear.h"
+
+namespace {
+
+// value * gelu(gate) of the rows of a tile, `columns` of a vector
+template <class T> struct Gated {
+    const T *bias_value, *bias_gate;
+    T* y;
+    int64_t stride;
+    int columns;
+
+    typedef Vector<Compute<T>> V;
+    static constexpr int kColumns = kLanes<Compute<T>>;
+
+    void whole(int row, V value, V gate) const { put(row, value, gate, kColumns); }
+    UA_KERNEL void part(int row, V value, V gate) const { put(row, value, gate, columns); }
+    void put(int row, V value, V gate, int n) const {
+        value += load(bias_value, n);
+        gate += load(bias_gate, n);
+        store(y + row * stride, value * gate * normal_cdf(gate), n);
+    }
+};
+
+template <class Format> class FeedForward {
+    typedef Value<Format> T;
+    typedef Unit<Format> U;
+    static constexpr int kLane = kLanes<U>; // hidden values of a panel of the first weight
+
+public:
+    FeedForward(const ua_feed_forward_weights& weights, int64_t dim, int64_t hidden, double eps,
+                U* packed)
+        : w_(weights), dim_(dim), hidden_(hidden), eps_(Compute<T>(eps)), in_(packed) {
+        panels_in_ = (hidden + kLane - 1) / kLane;
+        out_ = {weights.weight_out, dim, hidden, in_ + panels_in_ * panel_size<Format>(dim)};
+    }
+
+    int64_t panels() const { return panels_in_ + out_.panels(); }
+    U* end() const { return out_.packed + out_.size(); }
+
+    void pack(int64_t p) const {
+        if (p >= panels_in_) return out_.pack(p - panels_in_);
+        // a vector of values beside the vector of their gates
+        auto row = [&](int i) -> const T* {
+            const int64_t o = p * kLane + i % kLane;
+            if (o >= hidden_) return nullptr;
+            return static_cast<const T*>(w_.weight_in) + (i / kLane * hidden_ + o) * dim_;
+        };
+        pack_panel<Format>(row, dim_, in_ + p * panel_size<Format>(dim_));
+    }
+
+    // y = x + ...; `normed` and `wide` have room for the rows; y may be x
+    void apply(const T* x, int64_t x_stride, int64_t rows, T* normed, T* wide, T* y,
+               int64_t y_stride) const {
+        for (int64_t i = 0; i < rows; ++i) {
+            layer_norm(x + i * x_stride, dim_, static_cast<const T*>(w_.norm_weight),
+                       static_cast<const T*>(w_.norm_bias), eps_, normed + i * dim_);
+        }
+        const T* bias = static_cast<const T*>(w_.bias_in);
+        for (int64_t p = 0; p < panels_in_; ++p) {
+            const int64_t c = p * kLane;
+            over_rows<Format>(normed, dim_, rows, in_ + p * panel_size<Format>(dim_), dim_,
+                              [&](int64_t row) {
+                                  return Gated<T>{bias + c, bias + hidden_ + c,
+                                                  wide + row * hidden_ + c, hidden_,
+                                                  int(smaller(kLane, hidden_ - c))};
+                              });
+        }
+        out_.apply(wide, hidden_, rows, w_.bias_out, x, x_stride, y, y_stride);
+    }
+
+private:
+    ua_feed_forward_weights w_;
+    int64_t dim_, hidden_, panels_in_;
+    Compute<T> eps_;
+    U* in_;
+    Linear<Format> out_;
+};
+
+} // namespace

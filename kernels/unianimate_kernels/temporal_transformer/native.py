@@ -1,0 +1,106 @@
+"""The transformer in C++ (csrc/temporal_transformer), registered with torch.library."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._library import Arguments, Array, array, call
+from .._registration import operator
+from ..selective_scan.reference import accumulator
+from ..temporal_conv.native import like_video, rows_of
+
+# more outputs than a panel of the library has, and lanes than its vectors
+_PANEL, _LANES = 32, 16
+# what the rows of an item, and the copies of a location that is attended to, should fit into
+_CACHE_BYTES, _COPY_BYTES = 512 * 1024, 256 * 1024
+# items there should be; they tell how sums are cut, so the threads have no say in it
+_ITEMS = 16
+_WEIGHTS = 26
+
+
+class _Arguments(Arguments):
+    """``ua_temporal_transformer`` of csrc/temporal_transformer/api.h."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_int64) for name in ("batch", "frames", "locations", "dim", "groups")),
+        *((name, ctypes.c_int64) for name in ("heads", "head_dim", "hidden")),
+        ("x", Array),
+        ("y", Array),
+        ("weights", ctypes.c_void_p * _WEIGHTS),
+        ("workspace", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("workspace_size", "thread_size", "block")),
+        ("norm_eps", ctypes.c_double),
+        ("eps", ctypes.c_double),
+    ]
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+@operator("unianimate::temporal_transformer_native")
+def _forward(
+    x: Tensor,
+    num_groups: int,
+    weights: Sequence[Tensor],
+    num_heads: int,
+    norm_eps: float,
+    eps: float,
+) -> Tensor:
+    """Return (B, C, F, H, W), channels-last in memory."""
+    rows, y = rows_of(x), like_video(x, x.shape[1])
+    batch, frames, locations, dim = rows.shape
+    inner, hidden = weights[2].shape[0], weights[22].shape[1]
+    head_dim = inner // num_heads
+    dtype = accumulator(x)
+    # normalised, between the layers, and wide
+    row = max(dim, inner) + inner + max(3 * inner, hidden)
+    fitting = _CACHE_BYTES // (frames * row * x.dtype.itemsize)
+    block = max(1, min(fitting, batch * locations // _ITEMS, locations))
+    width = _round_up(head_dim, _LANES)
+    head_size = 3 * frames * width
+    heads = max(1, min(num_heads, _COPY_BYTES // (head_size * dtype.itemsize)))
+    scratch = heads * head_size + (_round_up(frames, _LANES) + width) * 2 * _LANES
+    thread_size = scratch + block * frames * row
+    packed = sum(_round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in weights if w.dim() == 2)
+    items = batch * -(-locations // block)
+    channels = _round_up(dim, _LANES)
+    # sums in double, tables, the packed weights, and rows for every thread
+    size = 16 * items * channels
+    size += dtype.itemsize * (3 * batch * channels + packed)
+    size += dtype.itemsize * torch.get_num_threads() * thread_size
+    workspace = torch.empty(size, dtype=torch.uint8)
+    # dense, and alive until the call is over
+    dense = [weight.contiguous() for weight in weights]
+    arguments = _Arguments(
+        batch=batch,
+        frames=frames,
+        locations=locations,
+        dim=dim,
+        groups=num_groups,
+        heads=num_heads,
+        head_dim=head_dim,
+        hidden=hidden,
+        x=array(rows),
+        y=array(rows_of(y)),
+        weights=tuple(weight.data_ptr() for weight in dense),
+        workspace=workspace.data_ptr(),
+        workspace_size=size,
+        thread_size=thread_size,
+        block=block,
+        norm_eps=norm_eps,
+        eps=eps,
+    )
+    call("temporal_transformer_forward", arguments, x)
+    return y
+
+
+@_forward.register_fake
+def _(x: Tensor, *others: Any) -> Tensor:
+    return like_video(x, x.shape[1])
+
+
+forward: Callable[..., Tensor] = _forward
