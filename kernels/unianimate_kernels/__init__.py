@@ -27,6 +27,7 @@ from .group_norm_silu import group_norm_silu
 from .selective_scan import selective_scan
 from .spatial_attention import spatial_attention
 from .spatial_conv import spatial_conv
+from .spatial_transformer import spatial_transformer
 from .ssd_scan import ssd_scan
 from .temporal_attention import temporal_attention
 from .temporal_conv import temporal_conv
@@ -44,6 +45,7 @@ __all__ = [
     "selective_scan",
     "spatial_attention",
     "spatial_conv",
+    "spatial_transformer",
     "ssd_scan",
     "temporal_attention",
     "temporal_conv",
@@ -119,6 +121,11 @@ register(
 register(
     "temporal_conv_block",
     native=inference_backend("temporal_conv_block"),
+    reference=REFERENCE,
+)
+register(
+    "spatial_transformer",
+    native=inference_backend("spatial_transformer"),
     reference=REFERENCE,
 )
 check_process_backend()

@@ -70,13 +70,15 @@ def _example(op: str, device: str) -> dict[str, Any]:
                 "weights": [0.1 * random(32, 32, 3, 1, 1) for _ in range(4)],
                 **{name: [random(32) for _ in range(4)] for name in lists},
             }
-        case "temporal_transformer":
+        case "temporal_transformer" | "spatial_transformer":
             x = random(1, 32, 5, 2, 2).contiguous(memory_format=torch.channels_last_3d)
             vectors, linear = [random(32), random(32)], [0.1 * random(32, 32), random(32)]
             attention = [*vectors, *(0.1 * random(32, 32) for _ in range(4)), random(32)]
             wide = [0.1 * random(128, 32), random(128), 0.1 * random(32, 64), random(32)]
+            context = {"context": random(1, 7, 32)} if op == "spatial_transformer" else {}
             return {
                 "x": x,
+                **context,
                 "num_groups": 16,
                 "norm": vectors,
                 "proj_in": linear,

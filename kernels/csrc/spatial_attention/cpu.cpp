@@ -3,18 +3,15 @@
 // A thread takes a run of queries of one head at once. Chunk by chunk it packs the keys and values
 // so that both products read whole vectors one after the other: keys turned, a panel of columns
 // after the other, values as rows. What a chunk needs stays in the L2 cache, the scores of a block
-// of queries in the L1 cache; no more of them exist, whatever the number of keys.
+// of queries in the L1 cache; no more of them exist, whatever the number of keys. The transformer
+// around it stands here too, because both are compiled from the same functions.
 #include "api.h"
 
 #include "../parallel.h"
-#include "products.h"
-#include "softmax.h"
+#include "../spatial_transformer/transformer.h"
+#include "attend.h"
 
 namespace {
-
-template <class A> constexpr int kPanel = kColumns * kLanes<A>; // keys
-// units of keys whose values are summed on their own and then added: one long chain loses digits
-constexpr int64_t kRun = 64;
 
 // `n` values as whole units, zero after their end
 template <class T> inline Vector<Compute<T>> load_units(const T* from, int64_t n) {
@@ -25,12 +22,6 @@ template <class T> inline Vector<Compute<T>> load_units(const T* from, int64_t n
         memcpy(&units, from, n * sizeof(T));
     }
     return units;
-}
-
-// a unit of two rows, in every column
-template <class A> inline Vector<A> join_rows(Vector<A> first, Vector<A>, A) { return first; }
-inline Vector<float> join_rows(Vector<float> first, Vector<float> second, bfloat16) {
-    return (Vector<float>)((UInt32s)first >> 16 | (UInt32s)second);
 }
 
 // the rows of one head; their last axis is dense
@@ -95,107 +86,45 @@ UA_KERNEL void pack_values(const Rows<T>& v, int64_t n, int64_t width, A* to) {
 // what a thread works with, in memory of its own
 template <class T> struct Slot {
     typedef Compute<T> A;
-    int64_t units, depth;  // of a head; rounded up
-    int64_t width, chunk;  // columns of values and results; scores of a query
-    int64_t block, states; // queries whose scores exist; rounded up
-    A *keys, *values, *queries, *scores, *out, *top, *total, *factor;
-    int64_t size;
+    Run<T> run;
+    A *queries, *keys, *values, *end;
 
-    Slot(const ua_spatial_attention* a, int64_t index) : chunk(a->chunk), block(a->block) {
-        A* memory = static_cast<A*>(a->workspace) + index * a->slot_size;
-        A* next = memory;
-        auto take = [&](int64_t n) { return (next += n) - n; };
-        units = round_up(a->dim, kPerUnit<T>) / kPerUnit<T>;
-        depth = round_up(units, kLanes<A>);
-        width = round_up(a->dim, kLanes<A>);
-        states = round_up(block, kLanes<A>);
-        keys = take(chunk * depth);
-        values = take(chunk / kPerUnit<T> * width);
-        queries = take(block * depth);
-        scores = take(block * chunk);
-        out = take(a->run * width);
-        top = take(a->run / block * states);
-        total = take(a->run / block * states);
-        factor = take(states);
-        size = next - memory;
-    }
-
-    Seen<A> seen(int64_t of_block) const {
-        return {top + of_block * states, total + of_block * states, factor};
-    }
+    Slot(const ua_spatial_attention* a, int64_t index)
+        : run(a->dim, round_up(round_up(a->dim, kPerUnit<T>) / kPerUnit<T>, kLanes<A>),
+              round_up(a->dim, kLanes<A>), a->run, a->block, a->chunk,
+              static_cast<A*>(a->workspace) + index * a->slot_size),
+          queries(run.end), keys(queries + a->block * run.depth),
+          values(keys + a->chunk * run.depth), end(values + a->chunk / kPerUnit<T> * run.width) {}
 };
-
-template <class A> void scale_row(const A* from, int64_t width, A factor, A* to) {
-    for (int64_t d = 0; d < width; d += kLanes<A>) store(to + d, load(from + d) * factor);
-}
-
-// n queries, packed, against the packed keys of a chunk
-template <class T, class A>
-void attend(const Slot<T>& slot, int64_t n, int64_t keys, A scale, bool first, A* out,
-            const Seen<A>& seen) {
-    for (int64_t key = 0; key < keys; key += kPanel<A>) {
-        int64_t columns = round_up(smaller(keys - key, kPanel<A>), kLanes<A>);
-        multiply<T, false>(slot.queries, slot.depth, n, slot.keys + key * slot.depth, slot.units,
-                           kPanel<A>, slot.scores + key, slot.chunk, columns);
-    }
-    if (first) clear(seen, n);
-    softmax<T>(slot.scores, slot.chunk, n, keys, scale, seen);
-    int64_t count = round_up(keys, kPerUnit<T>) / kPerUnit<T>;
-    for (int64_t i = 0; !first && i < n; ++i) {
-        A* row = out + i * slot.width;
-        scale_row(row, slot.width, seen.factor[i], row);
-    }
-    for (int64_t start = 0; start < count; start += kRun) {
-        const A *weights = slot.scores + start, *values = slot.values + start * slot.width;
-        const int64_t units = smaller(kRun, count - start);
-        if (first && start == 0) {
-            multiply<T, false>(weights, slot.chunk, n, values, units, slot.width, out, slot.width,
-                               slot.width);
-        } else {
-            multiply<T, true>(weights, slot.chunk, n, values, units, slot.width, out, slot.width,
-                              slot.width);
-        }
-    }
-}
-
-template <class T, class A>
-UA_KERNEL void unpack(const Slot<T>& slot, int64_t queries, const Rows<T>& out) {
-    for (int64_t i = 0; i < queries; ++i) {
-        const Vector<A> factor = broadcast(1 / slot.seen(i / slot.block).total[i % slot.block]);
-        const A* row = slot.out + i * slot.width;
-        for (int64_t d = 0; d < out.dim; d += kLanes<A>) {
-            store(out.data + i * out.stride + d, load(row + d) * factor,
-                  static_cast<int>(smaller(out.dim - d, kLanes<A>)));
-        }
-    }
-}
 
 template <class T> const char* forward(const ua_spatial_attention* a) {
     typedef Compute<T> A;
-    if (Slot<T>(a, 0).size > a->slot_size) {
+    if (Slot<T>(a, 0).end > static_cast<A*>(a->workspace) + a->slot_size) {
         return "the workspace is too small: reinstall the package";
     }
-    const A scale = static_cast<A>(a->scale * 1.4426950408889634); // 1 / ln 2
+    const A scale = static_cast<A>(a->scale * kLog2E);
     const int64_t runs = (a->queries + a->run - 1) / a->run;
     const int64_t all = a->items * a->heads * runs;
     parallel_for_workers(a->call.threads, all, [&](int64_t i, int64_t worker) {
         const Slot<T> slot(a, worker);
+        const Run<T>& run = slot.run;
         const int64_t start = i % runs * a->run, head = i / runs % a->heads;
         const int64_t item = i / runs / a->heads;
         const int64_t queries = smaller(a->run, a->queries - start);
         const Rows<T> q(a->q, item, start, head, a->dim);
         for (int64_t key = 0; key < a->keys; key += a->chunk) {
-            const int64_t keys = smaller(a->chunk, a->keys - key);
-            pack_keys(Rows<T>(a->k, item, key, head, a->dim), keys, slot.depth, slot.keys);
-            pack_values(Rows<T>(a->v, item, key, head, a->dim), keys, slot.width, slot.values);
-            for (int64_t row = 0; row < queries; row += slot.block) {
-                const int64_t n = smaller(slot.block, queries - row);
-                pack_queries(q, row, row + n, queries, slot.depth, slot.queries);
-                attend<T, A>(slot, n, keys, scale, key == 0, slot.out + row * slot.width,
-                             slot.seen(row / slot.block));
+            const Chunk<A> chunk{slot.keys, slot.values, smaller(a->chunk, a->keys - key)};
+            pack_keys(Rows<T>(a->k, item, key, head, a->dim), chunk.count, run.depth, slot.keys);
+            pack_values(Rows<T>(a->v, item, key, head, a->dim), chunk.count, run.width,
+                        slot.values);
+            for (int64_t row = 0; row < queries; row += run.block) {
+                const int64_t n = smaller(run.block, queries - row);
+                pack_queries(q, row, row + n, queries, run.depth, slot.queries);
+                attend(run, row, n, slot.queries, chunk, scale, key == 0);
             }
         }
-        unpack<T, A>(slot, queries, Rows<T>(a->out, item, start, head, a->dim));
+        const Rows<T> out(a->out, item, start, head, a->dim);
+        unpack(run, queries, a->dim, out.data, out.stride);
     });
     return nullptr;
 }
@@ -209,6 +138,21 @@ UA_ENTRY(spatial_attention_forward)(const ua_spatial_attention* a) {
             return "bfloat16 needs a CPU with AVX512-BF16";
         } else {
             return forward<T>(a);
+        }
+    });
+}
+
+UA_ENTRY(spatial_transformer_forward)(const ua_spatial_transformer* a) {
+    return with_dtype(a, [&](auto tag) -> const char* {
+        typedef decltype(tag) T;
+        if constexpr (sizeof(T) == sizeof(double)) {
+            return "this code takes float32 and bfloat16";
+        } else if constexpr (sizeof(T) == sizeof(float)) {
+            return Transformer<Single<T>>(a).run();
+        } else if constexpr (kPairs) {
+            return Transformer<Pair>(a).run();
+        } else {
+            return "bfloat16 needs a CPU with AVX512-BF16";
         }
     });
 }

@@ -5,6 +5,8 @@
 
 namespace {
 
+constexpr double kLog2E = 1.4426950408889634; // 1 / ln 2: probabilities are powers of two
+
 inline Vector<float> at_least(Vector<float> x, float low) {
 #if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
     return _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(low), x);

@@ -2,24 +2,7 @@
 // two self-attentions h += attention(LayerNorm(h)) and a feed-forward; axes (batch, frame, location,
 // channel), the statistics of the group norm over the clip.
 #pragma once
-#include "../feed_forward/api.h"
-
-struct ua_linear {
-    void* weight; // (out, in)
-    void* bias;   // (out)
-};
-
-struct ua_attention {
-    void* norm_weight; // (inner), as the next
-    void* norm_bias;
-    void* to_q;        // (inner, inner), as the next three
-    void* to_k;
-    void* to_v;
-    void* to_out;
-    void* bias;        // (inner)
-};
-
-#define UA_ATTENTIONS 2
+#include "../layers.h"
 
 struct ua_temporal_transformer {
     ua_call call;

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, bfloat16_products, call
+from .._parts import part, round_up
 from .._registration import operator
 
 # lanes of the widest vectors and keys of a panel: the library rounds up to no more than these
@@ -31,27 +32,17 @@ class _Arguments(Arguments):
     ]
 
 
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
-def _part(count: int, most: int, multiple: int) -> int:
-    """Return the size of the fewest nearly equal parts, a multiple of ``multiple`` each."""
-    parts = -(-count // most)
-    return _round_up(-(-count // parts), multiple)
-
-
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     items, queries, heads, dim = q.shape
     keys, threads = k.shape[1], torch.get_num_threads()
     # a few runs a thread, so that one that is late loses little
     fair = -(-items * heads * queries // (4 * threads))
-    run = _part(queries, max(_BLOCK, min(_RUN, fair)), _BLOCK)
-    chunk = _part(keys, _CHUNK, _PANEL)
-    width = _round_up(dim, _LANES)
+    run = part(queries, max(_BLOCK, min(_RUN, fair)), _BLOCK)
+    chunk = part(keys, _CHUNK, _PANEL)
+    width = round_up(dim, _LANES)
     # keys, values, queries and results; scores; what the softmax has seen
     rows = (2 * chunk + _BLOCK + run) * width
-    states = (2 * run // _BLOCK + 1) * _round_up(_BLOCK, _LANES)
+    states = (2 * run // _BLOCK + 1) * round_up(_BLOCK, _LANES)
     slot_size = rows + _BLOCK * chunk + states
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     workspace = torch.empty(threads * slot_size, dtype=dtype)

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .._autocast import autocast
-from .._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
 from .._dispatch import choose
 from .._inference import refusal
-
-ATTENTIONS = 2
+from .._transformers import checked
 
 
 @autocast("x", "norm", "proj_in", "attentions", "feed_forward", "proj_out")
@@ -61,41 +59,11 @@ def temporal_transformer(
         BackendError: the named backend cannot serve the call.
     """
     op = "temporal_transformer"
-    expect_rank(op, "x", x, "(B, C, F, H, W)")
-    expect_not_empty(op, "x", x)
-    channels = x.shape[1]
-    if num_groups < 1 or channels % num_groups:
-        raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
-    if len(attentions) != ATTENTIONS:
-        raise ValueError(f"{op}: attentions must be {ATTENTIONS} lists, got {len(attentions)}")
-    inner, hidden = proj_in[0].shape[0], feed_forward[4].shape[-1]
-    if num_heads < 1 or inner < 1 or inner % num_heads:
-        raise ValueError(f"{op}: num_heads must divide the {inner} inner channels, got {num_heads}")
-    of_inner, square = (inner,), (inner, inner)
-    shapes: dict[str, tuple[Sequence[Tensor], list[tuple[int, ...]]]] = {
-        "norm": (norm, [(channels,), (channels,)]),
-        "proj_in": (proj_in, [(inner, channels), of_inner]),
-        **{
-            f"attentions {i}": (weights, [of_inner, of_inner, *4 * [square], of_inner])
-            for i, weights in enumerate(attentions, 1)
-        },
-        "feed_forward": (
-            feed_forward,
-            [of_inner, of_inner, (2 * hidden, inner), (2 * hidden,), (inner, hidden), of_inner],
-        ),
-        "proj_out": (proj_out, [(channels, inner), (channels,)]),
-    }
-    weights: dict[str, Tensor] = {}
-    for name, (tensors, wanted) in shapes.items():
-        if len(tensors) != len(wanted):
-            raise ValueError(f"{op}: {name} must be {len(wanted)} tensors, got {len(tensors)}")
-        for i, (tensor, shape) in enumerate(zip(tensors, wanted), 1):
-            expect_shape(op, f"{name}, tensor {i}", tensor, shape)
-            weights[f"{name}, tensor {i}"] = tensor
-    expect_alike(op, x, weights)
-    given = list(weights.values())
-    if choose(op, x, backend, {"native": refusal((x, *given))}) == "native":
+    weights = checked(
+        op, x, num_groups, norm, proj_in, attentions, feed_forward, proj_out, num_heads
+    )
+    if choose(op, x, backend, {"native": refusal((x, *weights))}) == "native":
         from .native import forward
     else:
         from .reference import forward
-    return forward(x, num_groups, given, num_heads, norm_eps, eps)
+    return forward(x, num_groups, weights, num_heads, norm_eps, eps)

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
+from .._transformers import LAYERS
 from ..feed_forward.reference import forward as feed_forward
 from ..group_norm_silu import group_norm_silu
 from ..temporal_attention import temporal_attention
@@ -12,9 +13,7 @@ def forward(
     x: Tensor, num_groups: int, weights: list[Tensor], num_heads: int, norm_eps: float, eps: float
 ) -> Tensor:
     """Return (B, C, F, H, W); the weights are in the order of the arguments."""
-    norm, proj_in, first, second, inner, proj_out = (
-        weights[start:end] for start, end in ((0, 2), (2, 4), (4, 11), (11, 18), (18, 24), (24, 26))
-    )
+    norm, proj_in, first, second, inner, proj_out = (weights[part] for part in LAYERS)
     scale, shift = norm
     h = group_norm_silu(x, num_groups, scale, shift, norm_eps, activation=None)
     h = linear(h.permute(0, 2, 3, 4, 1).flatten(2, 3), *proj_in)
