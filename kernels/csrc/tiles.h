@@ -11,6 +11,14 @@ extern "C" int64_t ua_cpu_bfloat16();
 
 namespace {
 
+// functions that multiply pairs of bfloat16: for the CPUs that do
+#if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
+#define UA_PAIRS __attribute__((target("avx512bf16")))
+constexpr bool kPairs = true;
+#else
+constexpr bool kPairs = false;
+#endif
+
 constexpr int kTileRows = UA_VECTOR_BYTES == 64 ? 12 : 6;
 
 // A unit is one value, in the type that is computed in.
@@ -20,6 +28,7 @@ template <class T> struct Single {
     static constexpr int kPanel = 2 * kLanes<Unit>;
     static int64_t units(int64_t in) { return in; }
     static Vector<Unit> read(const T* row, int64_t unit, int n) { return load(row + unit, n); }
+    static void save(T* p, Vector<Unit> v) { store(p, v); }
 };
 
 // A unit is two neighbouring values of `in`, which one instruction multiplies and adds up in
@@ -32,7 +41,24 @@ struct Pair {
     static Vector<Unit> read(const bfloat16* row, int64_t unit, int n) {
         return load(reinterpret_cast<const float*>(row) + unit, n);
     }
+    // One instruction; it takes denormals for zero. In assembly, because the compiler inlines the
+    // intrinsic only where every function on the way is for these CPUs alone.
+    static void save(bfloat16* p, Vector<float> v) {
+#if defined(UA_PAIRS) && !defined(__clang__)
+        Halfwords half;
+        asm("vcvtneps2bf16 %1, %0" : "=v"(half) : "v"(v));
+        memcpy(p, &half, sizeof half);
+#else
+        store(p, v);
+#endif
+    }
 };
+
+// stores the first n lanes as the format does
+template <class Format, class T, class V> inline void save(T* p, V v, int n) {
+    if (n >= kLanes<Compute<T>>) return Format::save(p, v);
+    store(p, v, n);
+}
 
 template <class Format> using Value = typename Format::Value;
 template <class Format> using Unit = typename Format::Unit;
@@ -75,6 +101,14 @@ void pack_weight(const void* weight, int64_t out, int64_t in, int64_t panel, Uni
     pack_panel<Format>(row, in, to);
 }
 
+template <class V, int n> inline void add_tile(V (&sum)[n][2], const V (&part)[n][2]) {
+#pragma GCC unroll 12
+    for (int i = 0; i < n; ++i) {
+        sum[i][0] += part[i][0];
+        sum[i][1] += part[i][1];
+    }
+}
+
 // Sums over `in` values in runs that are added up: one long chain would lose digits.
 // terms(sum, first, end) adds the terms of a run, whose sums are all that is in registers then.
 template <int n, class V, class Terms>
@@ -85,15 +119,13 @@ __attribute__((always_inline)) inline void sum_in_runs(V (&sum)[n][2], int64_t i
     for (int64_t first = 0;; first += most) {
         clear(sum);
         terms(sum, first, smaller(in, first + most));
-        if (first > 0) {
-#pragma GCC unroll 24
-            for (int i = 0; i < n; ++i)
-                for (int j = 0; j < 2; ++j) sum[i][j] += kept[i][j];
-        }
+        if (first > 0) add_tile(sum, kept);
         if (in - first <= most) return;
-#pragma GCC unroll 24
-        for (int i = 0; i < n; ++i)
-            for (int j = 0; j < 2; ++j) kept[i][j] = sum[i][j];
+#pragma GCC unroll 12
+        for (int i = 0; i < n; ++i) {
+            kept[i][0] = sum[i][0];
+            kept[i][1] = sum[i][1];
+        }
     }
 }
 
@@ -102,8 +134,10 @@ __attribute__((always_inline)) inline void sum_in_runs(V (&sum)[n][2], int64_t i
 template <int n, class V, class Finish>
 __attribute__((always_inline)) inline void hand_over(const V (&sum)[n][2], const Finish& finish) {
     if (finish.columns == Finish::kColumns) {
+#pragma GCC unroll 12
         for (int i = 0; i < n; ++i) finish.whole(i, sum[i][0], sum[i][1]);
     } else {
+#pragma GCC unroll 12
         for (int i = 0; i < n; ++i) finish.part(i, sum[i][0], sum[i][1]);
     }
 }
@@ -116,6 +150,7 @@ UA_KERNEL void tile(Single<T>, const T* x, int64_t x_stride, const Compute<T>* p
     auto terms = [&](Vector<A> (&to)[n][2], int64_t k, int64_t end) {
         for (; k < end; ++k, panel += 2 * kLanes<A>) {
             Vector<A> first = load(panel), second = load(panel + kLanes<A>);
+#pragma GCC unroll 12
             for (int i = 0; i < n; ++i) {
                 A value = widen(x[i * x_stride + k]);
                 to[i][0] += first * value;
@@ -127,15 +162,15 @@ UA_KERNEL void tile(Single<T>, const T* x, int64_t x_stride, const Compute<T>* p
     hand_over<n>(sum, finish);
 }
 
-#if UA_VECTOR_BYTES == 64 && defined(__AVX512F__)
-template <int n, class Finish>
-__attribute__((target("avx512bf16"))) UA_KERNEL void
-tile(Pair, const bfloat16* x, int64_t x_stride, const float* panel, int64_t in,
-     const Finish& finish) {
-    Vector<float> sum[n][2];
-    clear(sum);
+#ifdef UA_PAIRS
+// adds the products of `in` values of every row; without runs: each term is already of two
+template <int n>
+UA_PAIRS __attribute__((always_inline)) inline void
+add_pairs(Vector<float> (&sum)[n][2], const bfloat16* x, int64_t x_stride, const float* panel,
+          int64_t in) {
     for (int64_t k = 0; k < in; k += 2) {
         __m512bh first = (__m512bh)load(panel), second = (__m512bh)load(panel + 16);
+#pragma GCC unroll 12
         for (int i = 0; i < n; ++i) {
             int pair;
             memcpy(&pair, x + i * x_stride + k, sizeof pair);
@@ -145,15 +180,20 @@ tile(Pair, const bfloat16* x, int64_t x_stride, const float* panel, int64_t in,
         }
         panel += 32;
     }
+}
+
+template <int n, class Finish>
+UA_PAIRS UA_KERNEL void tile(Pair, const bfloat16* x, int64_t x_stride, const float* panel,
+                             int64_t in, const Finish& finish) {
+    Vector<float> sum[n][2];
+    clear(sum);
+    add_pairs<n>(sum, x, x_stride, panel, in);
     hand_over<n>(sum, finish);
 }
-constexpr bool kPairs = true;
-#else
-constexpr bool kPairs = false;
 #endif
 
 // Stores `columns` of a panel, after a bias and other rows where there are any.
-template <class T> struct Store {
+template <class T, class Format = Single<T>> struct Store {
     const T *bias, *add;
     int64_t add_stride;
     T* y;
@@ -174,24 +214,28 @@ template <class T> struct Store {
     void put(int row, int c, V v, int n) const {
         if (bias != nullptr) v += load(bias + c, n);
         if (add != nullptr) v += load(add + row * add_stride + c, n);
-        store(y + row * stride + c, v, n);
+        save<Format>(y + row * stride + c, v, n);
     }
 };
+
+// cuts rows into tiles of `most`, then into smaller ones: run(first, Constant<rows of a tile>{})
+template <int most, class Run> inline void in_tiles(int64_t rows, const Run& run) {
+    int64_t row = 0;
+    auto all = [&](auto part) {
+        for (; rows - row >= part.value; row += part.value) run(row, part);
+    };
+    all(Constant<most>{});
+    all(Constant<most / 3>{});
+    all(Constant<1>{});
+}
 
 // All rows against one panel; finish(first row of a tile) makes what takes the sums of the tile.
 template <class Format, class Finish>
 void over_rows(const Value<Format>* x, int64_t x_stride, int64_t rows, const Unit<Format>* panel,
                int64_t in, const Finish& finish) {
-    int64_t row = 0;
-    auto run = [&](auto part) {
-        constexpr int n = decltype(part)::value;
-        for (; rows - row >= n; row += n) {
-            tile<n>(Format{}, x + row * x_stride, x_stride, panel, in, finish(row));
-        }
-    };
-    run(Constant<kTileRows>{});
-    run(Constant<kTileRows / 3>{});
-    run(Constant<1>{});
+    in_tiles<kTileRows>(rows, [&](int64_t row, auto part) {
+        tile<decltype(part)::value>(Format{}, x + row * x_stride, x_stride, panel, in, finish(row));
+    });
 }
 
 // Runs with the format for the dtype of a call; `even` says whether all products sum over pairs.

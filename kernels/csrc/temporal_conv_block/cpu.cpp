@@ -1,20 +1,62 @@
 // Convolutions over frames with their normalisations, on the CPU. A convolution mixes the frames of
 // one location, so an item, some locations with all their frames, goes through a stage on its own
-// and in place: normalised into the thread's cache with a frame of zeros at either end, where three
-// neighbouring frames are one row of a matrix product. Only the statistics join the items; they are
-// taken of a stage's results while those are still in the cache.
+// and in place: normalised into the thread's cache, from where the products take it. Only the
+// statistics join the items; they are taken of a stage's results while those are still in the cache.
 #include "api.h"
 
 #include "../moments.h"
 #include "../parallel.h"
-#include "../tiles.h"
+#include "direct.h"
+#include "winograd.h"
 
 namespace {
+
+// how a convolution is made of products
+template <class Format> struct Method : Winograd<Unit<Format>> {};
+#ifdef UA_PAIRS
+template <> struct Method<Pair> : Direct {};
+#endif
+
+// Takes the results of an item: row r is of location r % locations and of `together` frames,
+// together * (r / locations) the first. Adds the bias, and other rows where there are any.
+template <class Format> struct Frames {
+    typedef Value<Format> T;
+    const T *bias, *x;
+    T* y;
+    const int64_t *x_stride, *y_stride; // of the batch, the frame and the location
+    int64_t locations, frames, first_row;
+    int together, frame; // frames of a row, and which of them
+    int columns;
+
+    typedef Vector<Compute<T>> V;
+    static constexpr int kLane = kLanes<Compute<T>>, kColumns = 2 * kLane;
+
+    void whole(int row, V one, V two) const { put(row, one, two, kLane, kLane); }
+    UA_KERNEL void part(int row, V one, V two) const {
+        put(row, one, two, columns < kLane ? columns : kLane, columns - kLane);
+    }
+    void put(int row, V one, V two, int n, int m) const {
+        const uint32_t r = first_row + row, outer = r / uint32_t(locations);
+        const int64_t location = r - outer * locations, f = outer * together + frame;
+        if (f >= frames) return;
+        const T* from = x ? x + f * x_stride[1] + location * x_stride[2] : nullptr;
+        T* to = y + f * y_stride[1] + location * y_stride[2];
+        one += load(bias, n);
+        if (from) one += load(from, n);
+        save<Format>(to, one, n);
+        if (m <= 0) return;
+        two += load(bias + kLane, m);
+        if (from) two += load(from + kLane, m);
+        save<Format>(to + kLane, two, m);
+    }
+};
 
 template <class Format> class Block {
     typedef Value<Format> T;
     typedef Compute<T> A;
     typedef Unit<Format> U;
+    typedef Method<Format> M;
+    typedef typename M::Row Row;
 
 public:
     explicit Block(const ua_temporal_conv_block* a) : a_(a) {
@@ -22,17 +64,19 @@ public:
         chunks_ = (a->space + a->block - 1) / a->block;
         items_ = a->batch * chunks_;
         panels_ = panels_of<Format>(a->channels);
-        panel_ = panel_size<Format>(3 * a->channels);
-        lined_ = round_up((a->frames + 2) * a->channels * a->block, 64);
-        turned_ = round_up(Format::kPanel * 3 * a->channels, 64);
+        panel_ = panel_size<Format>(M::kProducts * a->channels);
+        // a thread's rows, and before there are any a weight as it lies
+        const int64_t rows = M::lines(a->frames) * a->channels * a->block;
+        const int64_t weight = panel_size<Format>(3 * a->channels) * sizeof(U) / sizeof(Row);
+        own_ = round_up(rows > weight ? rows : weight, 64);
         sums_ = static_cast<double*>(a->workspace);
         table_ = reinterpret_cast<A*>(sums_ + items_ * 2 * width_);
         packed_ = reinterpret_cast<U*>(table_ + a->batch * 3 * width_);
-        threads_ = reinterpret_cast<T*>(packed_ + panels_ * panel_);
+        threads_ = reinterpret_cast<Row*>(packed_ + panels_ * panel_);
     }
 
     const char* run() {
-        const T* end = threads_ + a_->call.threads * (lined_ + turned_);
+        const Row* end = threads_ + a_->call.threads * own_;
         if (reinterpret_cast<const char*>(end) >
             static_cast<const char*>(a_->workspace) + a_->workspace_size) {
             return "the workspace is too small: reinstall the package";
@@ -43,10 +87,10 @@ public:
             const bool last = i == UA_STAGES - 1;
             for (int64_t b = 0; b < a_->batch; ++b) fold(stage, b);
             parallel_for_workers(a_->call.threads, panels_, [&](int64_t panel, int64_t worker) {
-                pack(stage, panel, turned(worker));
+                pack(stage, panel, rows_of(worker));
             });
             over_items([&](int64_t item, int64_t worker) {
-                convolve(stage, i == 0 ? a_->x : a_->y, last, item, lined(worker));
+                convolve(stage, i == 0 ? a_->x : a_->y, last, item, rows_of(worker));
                 if (!last) measure(a_->y, item);
             });
         }
@@ -57,9 +101,8 @@ private:
     template <class Run> void over_items(const Run& run) {
         parallel_for_workers(a_->call.threads, items_, run);
     }
-    T* lined(int64_t worker) { return threads_ + worker * (lined_ + turned_); }
-    T* turned(int64_t worker) { return lined(worker) + lined_; }
-    A* table(int64_t batch) { return table_ + batch * 3 * width_; }
+    Row* rows_of(int64_t worker) { return threads_ + worker * own_; }
+    A* table(int64_t batch) const { return table_ + batch * 3 * width_; }
     int64_t first(int64_t item) const { return item % chunks_ * a_->block; }
     int64_t count(int64_t item) const { return smaller(a_->block, a_->space - first(item)); }
     T* start(const ua_array& of, int64_t item) const {
@@ -98,75 +141,70 @@ private:
         }
     }
 
-    // weight rows (input, frame) are turned to (frame, input), as the rows of the product lie
-    void pack(const ua_stage& stage, int64_t panel, T* turned) {
-        const int64_t channels = a_->channels, o = panel * Format::kPanel;
-        const T* from = static_cast<const T*>(stage.weight) + o * 3 * channels;
-        auto row = [&](int i) -> const T* {
-            if (o + i >= channels) return nullptr;
-            T* to = turned + i * 3 * channels;
-            for (int64_t k = 0; k < 3 * channels; ++k) {
-                to[k % 3 * channels + k / 3] = from[i * 3 * channels + k];
-            }
-            return to;
-        };
-        pack_panel<Format>(row, 3 * channels, packed_ + panel * panel_);
+    void pack(const ua_stage& stage, int64_t panel, Row* rows) {
+        const int64_t channels = a_->channels;
+        U* packed = reinterpret_cast<U*>(rows);
+        pack_weight<Format>(stage.weight, channels, 3 * channels, panel, packed);
+        M::order(packed, channels, packed_ + panel * panel_);
     }
 
-    void convolve(const ua_stage& stage, const ua_array& in, bool last, int64_t item, T* lined) {
-        const int64_t channels = a_->channels, frames = a_->frames, n = count(item);
-        const int64_t line = (frames + 2) * channels;
-        normalise(in, item, lined);
+    void convolve(const ua_stage& stage, const ua_array& in, bool last, int64_t item, Row* rows) {
+        const int64_t channels = a_->channels, n = count(item);
+        M::prepare(activated(in, item), a_->frames, n * channels, rows);
         const T* bias = static_cast<const T*>(stage.bias);
         const T* x = last ? start(a_->x, item) : nullptr;
         T* y = start(a_->y, item);
-        const int64_t *xs = a_->x.stride, *ys = a_->y.stride;
         for (int64_t p = 0; p < panels_; ++p) {
             const int64_t c = p * Format::kPanel;
             const int columns = static_cast<int>(smaller(Format::kPanel, channels - c));
-            for (int64_t s = 0; s < n; ++s) {
-                const T* add = last ? x + s * xs[2] + c : nullptr;
-                T* to = y + s * ys[2] + c;
-                over_rows<Format>(lined + s * line, channels, frames, packed_ + p * panel_,
-                                  3 * channels, [&](int64_t f) {
-                                      return Store<T>{bias + c, last ? add + f * xs[1] : nullptr,
-                                                      xs[1],    to + f * ys[1],
-                                                      ys[1],    columns};
-                                  });
-            }
+            M::convolve(rows, a_->frames, n * channels, packed_ + p * panel_, channels,
+                        [&](int64_t row, int frame) {
+                            return Frames<Format>{bias + c,     last ? x + c : nullptr,
+                                             y + c,        a_->x.stride,
+                                             a_->y.stride, n,
+                                             a_->frames,   row,
+                                             M::kFrames,   frame,
+                                             columns};
+                        });
         }
     }
 
-    // silu(normalised) of an item, location by location
-    void normalise(const ua_array& in, int64_t item, T* lined) {
-        constexpr int lanes = kLanes<A>;
-        const int64_t channels = a_->channels, n = count(item);
-        const int64_t line = (a_->frames + 2) * channels;
-        const T* x = start(in, item);
-        const A *mean = table(item / chunks_), *scale = mean + width_, *bias = scale + width_;
-        for (int64_t s = 0; s < n; ++s) {
-            memset(lined + s * line, 0, channels * sizeof(T));
-            memset(lined + (s + 1) * line - channels, 0, channels * sizeof(T));
-        }
-        for (int64_t f = 0; f < a_->frames; ++f) {
-            for (int64_t s = 0; s < n; ++s) {
-                const T* from = x + f * in.stride[1] + s * in.stride[2];
-                T* to = lined + s * line + (f + 1) * channels;
-                for (int64_t c = 0; c < channels; c += lanes) {
-                    const int count = static_cast<int>(smaller(lanes, channels - c));
-                    Vector<A> v = (load(from + c, count) - load(mean + c)) * load(scale + c);
-                    store(to + c, silu(v + load(bias + c)), count);
+    // silu(normalised) of an item
+    struct Activated {
+        const T* x;
+        int64_t frame, location; // strides
+        const A *mean, *scale, *bias;
+        int64_t locations, frames, channels;
+
+        // Calls run(i, n, at) for every vector of a frame: n values from value i on. at(f) is that
+        // vector of frame f, zero behind the last one.
+        template <class Run> void each(const Run& run) const {
+            const Activated my = *this; // in registers: the compiler takes stores for its changes
+            for (int64_t s = 0; s < my.locations; ++s) {
+                for (int64_t c = 0; c < my.channels; c += kLanes<A>) {
+                    const int n = static_cast<int>(smaller(kLanes<A>, my.channels - c));
+                    const T* from = my.x + s * my.location + c;
+                    run(s * my.channels + c, n, [&](int64_t f) {
+                        if (f >= my.frames) return Vector<A>{};
+                        Vector<A> v = load(from + f * my.frame, n) - load(my.mean + c);
+                        return silu(v * load(my.scale + c) + load(my.bias + c));
+                    });
                 }
             }
         }
+    };
+    Activated activated(const ua_array& in, int64_t item) const {
+        const A* mean = table(item / chunks_);
+        return {start(in, item), in.stride[1],        in.stride[2], mean,        mean + width_,
+                mean + 2 * width_, count(item), a_->frames,   a_->channels};
     }
 
     const ua_temporal_conv_block* a_;
-    int64_t width_, chunks_, items_, panels_, panel_, lined_, turned_;
+    int64_t width_, chunks_, items_, panels_, panel_, own_;
     double* sums_;
     A* table_;
     U* packed_;
-    T* threads_;
+    Row* threads_;
 };
 
 } // namespace

@@ -15,9 +15,10 @@ from .api import STAGES
 
 # more outputs than a panel of the library has, and lanes than its vectors
 _PANEL, _LANES = 32, 16
-# what the rows of an item should fit into, and items there should be: both tell how the sums are
-# cut, so neither may depend on the number of threads
-_CACHE_BYTES, _ITEMS = 256 * 1024, 16
+# what the values of an item should fit into beside its products, the rows that make up for reading
+# a weight even so, and items there should be: they tell how the sums are cut, so none of them may
+# depend on the number of threads
+_CACHE_BYTES, _ROWS, _ITEMS = 128 * 1024, 128, 8
 
 
 class _Stage(ctypes.Structure):
@@ -57,15 +58,17 @@ def _forward(
     rows, y = rows_of(x), like_video(x, x.shape[1])
     batch, frames, space, channels = rows.shape
     dtype = accumulator(x)
-    line = (frames + 2) * channels
-    block = min(_CACHE_BYTES // (line * x.dtype.itemsize), batch * space // _ITEMS, space)
+    fitting = _CACHE_BYTES // ((frames + 2) * channels * x.dtype.itemsize)
+    block = min(max(fitting, _ROWS // (frames + 2)), batch * space // _ITEMS, space)
     block = max(1, block)
+    block = -(-space // -(-space // block))  # items of one size
     width = -(-channels // _LANES) * _LANES
     panels = -(-channels // _PANEL)
     items = batch * -(-space // block)
-    # sums in double, tables, a packed weight, and rows for every thread
-    shared = 3 * batch * width + 3 * panels * _PANEL * channels
-    own = block * line + 3 * _PANEL * channels + 128
+    # sums in double, tables, a packed weight with four products of two frames, and for every thread
+    # the rows of those with two frames more, or a panel of a weight
+    shared = 3 * batch * width + 4 * panels * _PANEL * channels
+    own = max(block * (2 * frames + 4), 3 * _PANEL) * channels + 64
     size = 16 * items * width + dtype.itemsize * (shared + torch.get_num_threads() * own)
     workspace = torch.empty(size, dtype=torch.uint8)
     # dense, and alive until the call is over
