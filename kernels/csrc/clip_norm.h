@@ -1,10 +1,12 @@
 // Group normalisation over clips of rows that are cut into items, the same cut for any threads.
 #pragma once
 #include "moments.h"
+#include "tiles.h"
 
 namespace {
 
-template <class T> class ClipNorm {
+template <class Format> class ClipNorm {
+    typedef Value<Format> T;
     typedef Compute<T> A;
 
 public:
@@ -23,8 +25,7 @@ public:
         moments<T>(row, rows, channels_, sums_ + item * 2 * width_, width_);
     }
 
-    // of a clip, after its items: what is taken from a channel, what that is multiplied by, and
-    // what is added then
+    // what becomes of a clip's values, after its items are measured
     void fold(int64_t clip, const void* weight, const void* bias, double eps) const {
         const int64_t size = channels_ / groups_;
         const double values = rows_ * size;
@@ -46,14 +47,23 @@ public:
         }
     }
 
-    // to = after(normalised) of a row
-    template <class After>
-    void apply(int64_t clip, const T* from, T* to, const After& after) const {
-        const A *mean = table_ + clip * 3 * width_, *scale = mean + width_, *bias = scale + width_;
+    // what a clip's values become
+    struct Folded {
+        const A *mean, *scale, *bias;
+
+        Vector<A> operator()(Vector<A> v, int64_t channel) const {
+            return (v - load(mean + channel)) * load(scale + channel) + load(bias + channel);
+        }
+    };
+    Folded folded(int64_t clip) const {
+        const A* table = table_ + clip * 3 * width_;
+        return {table, table + width_, table + 2 * width_};
+    }
+    void apply(int64_t clip, const T* from, T* to) const {
+        const Folded normalised = folded(clip);
         for (int64_t c = 0; c < channels_; c += kLanes<A>) {
             const int n = static_cast<int>(smaller(kLanes<A>, channels_ - c));
-            const Vector<A> v = (load(from + c, n) - load(mean + c)) * load(scale + c);
-            store(to + c, after(v + load(bias + c)), n);
+            save<Format>(to + c, normalised(load(from + c, n), c), n);
         }
     }
 

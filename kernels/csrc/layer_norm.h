@@ -1,10 +1,10 @@
 // Layer normalisation of one row.
 #pragma once
-#include "products.h"
+#include "tiles.h"
 
 namespace {
 
-template <class T>
+template <class Format, class T>
 void layer_norm(const T* x, int64_t dim, const T* weight, const T* bias, Compute<T> eps, T* y) {
     typedef Compute<T> A;
     constexpr int lanes = kLanes<A>;
@@ -21,7 +21,8 @@ void layer_norm(const T* x, int64_t dim, const T* weight, const T* bias, Compute
     const A scale = 1 / sqrt(sum<A>(total) / A(dim) + eps);
     for (int64_t d = 0; d < dim; d += lanes) {
         int n = static_cast<int>(smaller(lanes, dim - d));
-        store(y + d, (load(x + d, n) - mean) * scale * load(weight + d, n) + load(bias + d, n), n);
+        save<Format>(y + d,
+                     (load(x + d, n) - mean) * scale * load(weight + d, n) + load(bias + d, n), n);
     }
 }
 

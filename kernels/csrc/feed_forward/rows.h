@@ -9,7 +9,8 @@
 namespace {
 
 // value * gelu(gate) of the rows of a tile, `columns` of a vector
-template <class T> struct Gated {
+template <class Format> struct Gated {
+    typedef Value<Format> T;
     const T *bias_value, *bias_gate;
     T* y;
     int64_t stride;
@@ -23,7 +24,7 @@ template <class T> struct Gated {
     void put(int row, V value, V gate, int n) const {
         value += load(bias_value, n);
         gate += load(bias_gate, n);
-        store(y + row * stride, value * gate * normal_cdf(gate), n);
+        save<Format>(y + row * stride, value * gate * normal_cdf(gate), n);
     }
 };
 
@@ -58,7 +59,7 @@ public:
     void apply(const T* x, int64_t x_stride, int64_t rows, T* normed, T* wide, T* y,
                int64_t y_stride) const {
         for (int64_t i = 0; i < rows; ++i) {
-            layer_norm(x + i * x_stride, dim_, static_cast<const T*>(w_.norm_weight),
+            layer_norm<Format>(x + i * x_stride, dim_, static_cast<const T*>(w_.norm_weight),
                        static_cast<const T*>(w_.norm_bias), eps_, normed + i * dim_);
         }
         const T* bias = static_cast<const T*>(w_.bias_in);
@@ -66,7 +67,7 @@ public:
             const int64_t c = p * kLane;
             over_rows<Format>(normed, dim_, rows, in_ + p * panel_size<Format>(dim_), dim_,
                               [&](int64_t row) {
-                                  return Gated<T>{bias + c, bias + hidden_ + c,
+                                  return Gated<Format>{bias + c, bias + hidden_ + c,
                                                   wide + row * hidden_ + c, hidden_,
                                                   int(smaller(kLane, hidden_ - c))};
                               });

@@ -29,7 +29,7 @@ struct PairRows {
     void put(int64_t row, int c, V v) const {
         float* at = to + row / 2 * stride + c;
         bfloat16 rounded[kLane];
-        store(rounded, v);
+        Pair::save(rounded, v);
         const V other = row % 2 ? load(at) : V{};
         v = load(rounded);
         store(at, row % 2 ? (V)((UInt32s)other | (UInt32s)v) : join_rows(v, V{}, bfloat16{}));
@@ -79,7 +79,7 @@ public:
 
     void norm(const T* h, int64_t rows, T* normed) const {
         for (int64_t i = 0; i < rows; ++i) {
-            layer_norm(h + i * inner_, inner_, static_cast<const T*>(w_.norm_weight),
+            layer_norm<Format>(h + i * inner_, inner_, static_cast<const T*>(w_.norm_weight),
                        static_cast<const T*>(w_.norm_bias), eps_, normed + i * inner_);
         }
     }

@@ -126,8 +126,7 @@ private:
         T* normed = reinterpret_cast<T*>(memory + among_.for_keys());
         T* h = between(slot, first);
         for (int64_t i = 0; i < n; ++i) {
-            norm_.apply(item, row(a_->x, item, first + i), normed + i * a_->dim,
-                        [](Vector<A> v) { return v; });
+            norm_.apply(item, row(a_->x, item, first + i), normed + i * a_->dim);
         }
         proj_in_.apply(normed, a_->dim, n, a_->proj_in.bias, nullptr, 0, h, inner_);
         among_.norm(h, n, normed);
@@ -149,7 +148,7 @@ private:
 
     const ua_spatial_transformer* a_;
     int64_t inner_, items_, cuts_;
-    ClipNorm<T> norm_;
+    ClipNorm<Format> norm_;
     Linear<Format> proj_in_;
     TokenAttention<Format> among_, to_context_;
     FeedForward<Format> feed_forward_;

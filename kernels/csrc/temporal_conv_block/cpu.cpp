@@ -4,7 +4,7 @@
 // statistics join the items; they are taken of a stage's results while those are still in the cache.
 #include "api.h"
 
-#include "../moments.h"
+#include "../clip_norm.h"
 #include "../parallel.h"
 #include "direct.h"
 #include "winograd.h"
@@ -59,19 +59,17 @@ template <class Format> class Block {
     typedef typename M::Row Row;
 
 public:
-    explicit Block(const ua_temporal_conv_block* a) : a_(a) {
-        width_ = round_up(a->channels, 16);
-        chunks_ = (a->space + a->block - 1) / a->block;
-        items_ = a->batch * chunks_;
+    explicit Block(const ua_temporal_conv_block* a)
+        : a_(a), chunks_((a->space + a->block - 1) / a->block), items_(a->batch * chunks_),
+          norm_(a->batch, chunks_, double(a->frames) * a->space, a->channels, a->groups,
+                a->workspace) {
         panels_ = panels_of<Format>(a->channels);
         panel_ = panel_size<Format>(M::kProducts * a->channels);
         // a thread's rows, and before there are any a weight as it lies
         const int64_t rows = M::lines(a->frames) * a->channels * a->block;
         const int64_t weight = panel_size<Format>(3 * a->channels) * sizeof(U) / sizeof(Row);
         own_ = round_up(rows > weight ? rows : weight, 64);
-        sums_ = static_cast<double*>(a->workspace);
-        table_ = reinterpret_cast<A*>(sums_ + items_ * 2 * width_);
-        packed_ = reinterpret_cast<U*>(table_ + a->batch * 3 * width_);
+        packed_ = static_cast<U*>(norm_.end());
         threads_ = reinterpret_cast<Row*>(packed_ + panels_ * panel_);
     }
 
@@ -85,7 +83,9 @@ public:
         for (int i = 0; i < UA_STAGES; ++i) {
             const ua_stage& stage = a_->stages[i];
             const bool last = i == UA_STAGES - 1;
-            for (int64_t b = 0; b < a_->batch; ++b) fold(stage, b);
+            for (int64_t b = 0; b < a_->batch; ++b) {
+                norm_.fold(b, stage.norm_weight, stage.norm_bias, a_->eps);
+            }
             parallel_for_workers(a_->call.threads, panels_, [&](int64_t panel, int64_t worker) {
                 pack(stage, panel, rows_of(worker));
             });
@@ -102,7 +102,6 @@ private:
         parallel_for_workers(a_->call.threads, items_, run);
     }
     Row* rows_of(int64_t worker) { return threads_ + worker * own_; }
-    A* table(int64_t batch) const { return table_ + batch * 3 * width_; }
     int64_t first(int64_t item) const { return item % chunks_ * a_->block; }
     int64_t count(int64_t item) const { return smaller(a_->block, a_->space - first(item)); }
     T* start(const ua_array& of, int64_t item) const {
@@ -110,35 +109,11 @@ private:
                first(item) * of.stride[2];
     }
 
-    // sums and sums of squares of an item
     void measure(const ua_array& of, int64_t item) {
         const T* from = start(of, item);
         const int64_t n = count(item);
         auto row = [&](int64_t r) { return from + r / n * of.stride[1] + r % n * of.stride[2]; };
-        moments<T>(row, a_->frames * n, a_->channels, sums_ + item * 2 * width_, width_);
-    }
-
-    // what is taken from a channel, what that is multiplied by, and what is added then
-    void fold(const ua_stage& stage, int64_t batch) {
-        const int64_t size = a_->channels / a_->groups;
-        const double rows = double(a_->frames) * a_->space * size;
-        const T* weight = static_cast<const T*>(stage.norm_weight);
-        const T* bias = static_cast<const T*>(stage.norm_bias);
-        for (int64_t g = 0; g < a_->groups; ++g) {
-            double total = 0, squares = 0;
-            for (int64_t item = batch * chunks_; item < (batch + 1) * chunks_; ++item) {
-                const double* from = sums_ + item * 2 * width_ + g * size;
-                for (int64_t c = 0; c < size; ++c) total += from[c];
-                for (int64_t c = 0; c < size; ++c) squares += from[width_ + c];
-            }
-            const double mean = total / rows, variance = squares / rows - mean * mean;
-            const double scale = 1 / sqrt((variance > 0 ? variance : 0) + a_->eps);
-            for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-                table(batch)[c] = A(mean);
-                table(batch)[width_ + c] = A(widen(weight[c]) * scale);
-                table(batch)[2 * width_ + c] = widen(bias[c]);
-            }
-        }
+        norm_.measure(item, row, a_->frames * n);
     }
 
     void pack(const ua_stage& stage, int64_t panel, Row* rows) {
@@ -173,7 +148,7 @@ private:
     struct Activated {
         const T* x;
         int64_t frame, location; // strides
-        const A *mean, *scale, *bias;
+        typename ClipNorm<Format>::Folded normalised;
         int64_t locations, frames, channels;
 
         // Calls run(i, n, at) for every vector of a frame: n values from value i on. at(f) is that
@@ -186,23 +161,21 @@ private:
                     const T* from = my.x + s * my.location + c;
                     run(s * my.channels + c, n, [&](int64_t f) {
                         if (f >= my.frames) return Vector<A>{};
-                        Vector<A> v = load(from + f * my.frame, n) - load(my.mean + c);
-                        return silu(v * load(my.scale + c) + load(my.bias + c));
+                        return silu(my.normalised(load(from + f * my.frame, n), c));
                     });
                 }
             }
         }
     };
     Activated activated(const ua_array& in, int64_t item) const {
-        const A* mean = table(item / chunks_);
-        return {start(in, item), in.stride[1],        in.stride[2], mean,        mean + width_,
-                mean + 2 * width_, count(item), a_->frames,   a_->channels};
+        return {start(in, item),           in.stride[1], in.stride[2],
+                norm_.folded(item / chunks_), count(item),  a_->frames, a_->channels};
     }
 
     const ua_temporal_conv_block* a_;
-    int64_t width_, chunks_, items_, panels_, panel_, own_;
-    double* sums_;
-    A* table_;
+    int64_t chunks_, items_;
+    ClipNorm<Format> norm_;
+    int64_t panels_, panel_, own_;
     U* packed_;
     Row* threads_;
 };

@@ -44,7 +44,7 @@ public:
     void apply(T* h, int64_t locations, T* normed, T* qkv, A* scratch) const {
         const int64_t rows = locations * frames_, row = 3 * inner_;
         for (int64_t i = 0; i < rows; ++i) {
-            layer_norm(h + i * inner_, inner_, static_cast<const T*>(w_.norm_weight),
+            layer_norm<Format>(h + i * inner_, inner_, static_cast<const T*>(w_.norm_weight),
                        static_cast<const T*>(w_.norm_bias), eps_, normed + i * inner_);
         }
         for (int i = 0; i < 3; ++i) {

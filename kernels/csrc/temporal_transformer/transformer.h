@@ -11,7 +11,8 @@
 namespace {
 
 // adds the bias and the rows that came in; row r is frame r % frames of location r / frames
-template <class T> struct Residual {
+template <class Format> struct Residual {
+    typedef Value<Format> T;
     const T *bias, *x;
     T* y;
     const int64_t *x_stride, *y_stride; // of the batch, the frame and the location
@@ -29,8 +30,9 @@ template <class T> struct Residual {
         const int64_t location = (first + row) / frames, frame = (first + row) % frames;
         const T* from = x + frame * x_stride[1] + location * x_stride[2];
         T* to = y + frame * y_stride[1] + location * y_stride[2];
-        store(to, one + load(bias, n) + load(from, n), n);
-        if (m > 0) store(to + kLane, two + load(bias + kLane, m) + load(from + kLane, m), m);
+        save<Format>(to, one + load(bias, n) + load(from, n), n);
+        if (m <= 0) return;
+        save<Format>(to + kLane, two + load(bias + kLane, m) + load(from + kLane, m), m);
     }
 };
 
@@ -121,11 +123,10 @@ private:
         T* normed = reinterpret_cast<T*>(memory + first_.scratch());
         T* h = normed + a_->block * frames * this->normed();
         T* wide = h + a_->block * frames * inner_;
-        auto same = [](Vector<A> v) { return v; };
         for (int64_t f = 0; f < frames; ++f) {
             for (int64_t s = 0; s < n; ++s) {
                 norm_.apply(item / items_, x + f * xs[1] + s * xs[2],
-                            normed + (s * frames + f) * a_->dim, same);
+                            normed + (s * frames + f) * a_->dim);
             }
         }
         proj_in_.apply(normed, a_->dim, rows, a_->proj_in.bias, nullptr, 0, h, inner_);
@@ -134,13 +135,13 @@ private:
         feed_forward_.apply(h, inner_, rows, normed, wide, h, inner_);
         const T* bias = static_cast<const T*>(a_->proj_out.bias);
         proj_out_.apply(h, inner_, rows, [&](int64_t row, int64_t c, int columns) {
-            return Residual<T>{bias + c, x + c, y + c, xs, ys, frames, row, columns};
+            return Residual<Format>{bias + c, x + c, y + c, xs, ys, frames, row, columns};
         });
     }
 
     const ua_temporal_transformer* a_;
     int64_t inner_, items_;
-    ClipNorm<T> norm_;
+    ClipNorm<Format> norm_;
     Linear<Format> proj_in_;
     Attention<Format> first_, second_;
     FeedForward<Format> feed_forward_;
