@@ -130,7 +130,7 @@ class OfficialLayout(nn.Module):
         poses = self._poses(pose, first, given)
         x = torch.cat([first[:, :, None], torch.cat([sample, poses], dim=1)], dim=2)
 
-        x = net.conv_in(rearrange(x, "b c f h w -> (b f) c h w").contiguous())
+        x = convolve(net.conv_in, rearrange(x, "b c f h w -> (b f) c h w").contiguous())
         x = temporal(net.init_temporal, x, frames)
         skips = [x]
         for level in net.down:
@@ -148,7 +148,7 @@ class OfficialLayout(nn.Module):
                 x = self._block(block, torch.cat([x, skips.pop()], dim=1), emb, context, frames)
             if level.upsample is not None:
                 x = self._conv(level.upsample, F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        y = net.conv_out(group_norm(net.norm_out, x, silu=True))
+        y = convolve(net.conv_out, group_norm(net.norm_out, x, silu=True))
         return rearrange(y, "(b f) c h w -> b c f h w", f=frames)[:, :, 1:]
 
     def _image(self, image_embeds: Tensor | None) -> Tensor:

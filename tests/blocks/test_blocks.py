@@ -226,9 +226,17 @@ def transformer():
     return block, block, torch.randn(2, DIM, 3, 4, 5).contiguous(memory_format=LAST)
 
 
+def spatial_transformer():
+    block = SpatialTransformer(DIM, num_heads=3, head_dim=8, context_dim=10)
+    nn.init.normal_(block.proj_out.weight)
+    x, context = torch.randn(2, DIM, 3, 4, 5).contiguous(memory_format=LAST), torch.randn(2, 7, 10)
+    return block, lambda x: block(x, context), x
+
+
 IN_ONE_OP = {
     "feed-forward": lambda: normed(attention.FeedForward(24)),
     "transformer over frames": transformer,
+    "transformer over tokens": spatial_transformer,
     "convolutions over frames": convolutions,
 }
 
@@ -251,13 +259,14 @@ def test_convolutions_in_one_op_keep_to_the_settings_of_their_norms():
             assert (block(x) - whole).abs().max() < 1e-5 * whole.abs().max()
 
 
-def test_a_transformer_in_one_op_keeps_to_the_settings_of_its_norms():
-    block, _, x = transformer()
+@pytest.mark.parametrize("made", [transformer, spatial_transformer])
+def test_a_transformer_in_one_op_keeps_to_the_settings_of_its_norms(made):
+    block, call, x = made()
     for norm in (block.norm, block.norm2, block.norm1, block.norm3):
         norm.eps *= 1e4
-        whole = block(x)
+        whole = call(x)
         with torch.no_grad():
-            assert (block(x) - whole).abs().max() < 1e-5 * whole.abs().max()
+            assert (call(x) - whole).abs().max() < 1e-5 * whole.abs().max()
 
 
 @pytest.mark.parametrize("name", IN_ONE_OP)

@@ -12,6 +12,7 @@ from unianimate_kernels import (
     BackendError,
     _library,
     feed_forward,
+    spatial_transformer,
     temporal_conv_block,
     temporal_transformer,
 )
@@ -65,6 +66,17 @@ def transformer_inputs(batch, frames, height, width, dim, groups, heads, head_di
     }
 
 
+def spatial_inputs(
+    batch, frames, height, width, dim, groups, heads, head_dim, hidden, keys, source
+):
+    sizes = (batch, frames, height, width, dim, groups, heads, head_dim, hidden)
+    inputs, draw = transformer_inputs(*sizes), random(keys)
+    inner = heads * head_dim
+    to_k, to_v = (draw(inner, source) * source**-0.5 for _ in range(2))
+    inputs["attentions"][1][3:5] = [to_k, to_v]
+    return {"x": inputs.pop("x"), "context": draw(batch, keys, source), **inputs}
+
+
 def conv_inputs(batch, frames, height, width, channels, groups):
     draw = random(channels)
     return {
@@ -81,6 +93,7 @@ def conv_inputs(batch, frames, height, width, channels, groups):
 LAYERS = {
     feed_forward: partial(feed_forward_inputs, (2, 7), 30, 34),
     temporal_conv_block: partial(conv_inputs, 2, 5, 3, 4, 30, 6),
+    spatial_transformer: partial(spatial_inputs, 2, 5, 3, 4, 30, 6, 2, 12, 34, 7, 18),
     temporal_transformer: partial(transformer_inputs, 2, 5, 3, 4, 30, 6, 2, 12, 34),
 }
 
@@ -145,6 +158,27 @@ def test_transformer_meets_the_gate_at_other_sizes(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("batch", "frames", "height", "width", "dim", "groups", "heads", "head_dim", "hidden", "keys"),
+    [
+        (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+        (1, 2, 1, 3, 2, 1, 1, 2, 2, 2),
+        (3, 2, 5, 8, 64, 32, 1, 64, 256, 81),
+        (2, 3, 7, 1, 33, 3, 3, 5, 21, 4),
+        (2, 5, 4, 3, 96, 32, 3, 32, 384, 68),
+        (1, 2, 20, 15, 30, 5, 2, 16, 40, 300),
+        (1, 40, 9, 9, 32, 32, 2, 48, 64, 5),
+    ],
+)
+def test_spatial_transformer_meets_the_gate(
+    batch, frames, height, width, dim, groups, heads, head_dim, hidden, keys, dtype, level
+):
+    sizes = (batch, frames, height, width, dim, groups, heads, head_dim, hidden, keys)
+    for source in (1, 22):
+        check(spatial_transformer, spatial_inputs(*sizes, source), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("frames", FRAMES)
 def test_convolutions_meet_the_gate(frames, dtype, level):
     check(temporal_conv_block, conv_inputs(1, frames, 2, 3, 24, 4), dtype)
@@ -188,6 +222,27 @@ def test_transformer_meets_the_gate_at_drawn_shapes(
     dim = groups * size
     inputs = transformer_inputs(1, frames, height, 1, dim, groups, heads, head_dim, hidden)
     check(temporal_transformer, inputs, dtype)
+
+
+@given(
+    frames=st.integers(1, 4),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    groups=st.integers(1, 5),
+    size=st.integers(1, 14),
+    heads=st.integers(1, 3),
+    head_dim=st.integers(1, 40),
+    hidden=st.integers(1, 70),
+    keys=st.integers(1, 90),
+    source=st.integers(1, 70),
+    dtype=st.sampled_from(DTYPES),
+)
+@settings(max_examples=20, deadline=None)
+def test_spatial_transformer_meets_the_gate_at_drawn_shapes(
+    frames, height, width, groups, size, heads, head_dim, hidden, keys, source, dtype
+):
+    sizes = (1, frames, height, width, groups * size, groups, heads, head_dim, hidden)
+    check(spatial_transformer, spatial_inputs(*sizes, keys, source), dtype)
 
 
 def test_the_reference_feed_forward_in_pieces_is_the_whole(monkeypatch):
@@ -281,8 +336,8 @@ def test_opcheck(op):
         op(**inputs, backend="native")  # registers it
         registered = getattr(torch.ops.unianimate, f"{op.__name__}_native").default
         given = {**inputs, "eps": 1e-5}
-        if op is temporal_transformer:  # registered on one list of all weights
-            lists = [value for name, value in inputs.items() if name != "x"]
+        if op in (spatial_transformer, temporal_transformer):  # on one list of all weights
+            lists = [value for name, value in inputs.items() if name not in ("x", "context")]
             given |= {"weights": tensors_in(lists), "norm_eps": 1e-6}
         arguments = tuple(given[a.name] for a in registered._schema.arguments)
         torch.library.opcheck(registered, arguments)
@@ -327,6 +382,11 @@ def test_autocast_casts_everything(op):
         (temporal_transformer, {"norm": [torch.zeros(30)]}, ValueError, "norm must be 2 tensors"),
         (temporal_transformer, {"attentions": []}, ValueError, "attentions must be 2 lists"),
         (temporal_transformer, {"attentions": 2 * [7 * [torch.zeros(24)]]}, ValueError, "tensor 3"),
+        (spatial_transformer, {"context": torch.zeros(2, 18)}, ValueError, r"\(B, M, D\)"),
+        (spatial_transformer, {"context": torch.zeros(1, 7, 18)}, ValueError, r"\(2, 7, 18\)"),
+        (spatial_transformer, {"context": torch.zeros(2, 0, 18)}, ValueError, "empty axis"),
+        (spatial_transformer, {"context": torch.zeros(2, 7, 17)}, ValueError, r"\(24, 17\)"),
+        (spatial_transformer, {"context": torch.zeros(2, 7, 18).half()}, TypeError, "context is"),
         (temporal_transformer, {"norm": 2 * [torch.zeros(30).half()]}, TypeError, "norm, tensor 1"),
     ],
 )

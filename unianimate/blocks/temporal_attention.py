@@ -70,7 +70,7 @@ class TemporalTransformer(nn.Module):
         h = self.proj_in(to_locations(self.norm(x)))
         h = h + self.attn1(self.norm1(h))
         h = h + self.attn2(self.norm2(h))
-        h = h + self.ff(self.norm3(h))
+        h = self.ff.add_to(h, self.norm3)
         return x + from_locations(self.proj_out(h), *x.shape[3:])
 
     def _runs_in_one_op(self) -> bool:

@@ -24,7 +24,9 @@ template <class Format> struct Gated {
     void put(int row, V value, V gate, int n) const {
         value += load(bias_value, n);
         gate += load(bias_gate, n);
-        save<Format>(y + row * stride, value * gate * normal_cdf(gate), n);
+        const bool short_result = sizeof(T) == sizeof(bfloat16);
+        const V cdf = short_result ? normal_cdf_bfloat16(gate) : normal_cdf(gate);
+        save<Format>(y + row * stride, value * gate * cdf, n);
     }
 };
 

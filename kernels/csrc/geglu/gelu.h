@@ -31,4 +31,20 @@ inline Vector<double> erf(Vector<double> x) {
 template <class V> inline V normal_cdf(V x) { return (1 + erf(x * 0.70710678f)) * 0.5f; }
 inline Vector<double> normal_cdf(Vector<double> x) { return (1 + erf(x * M_SQRT1_2)) * 0.5; }
 
+// The same for results in bfloat16: 1/2 and an odd polynomial, 1 from 4.2 on. GELU is off by 8e-5
+// at most, a hundredth of eps.
+inline Vector<float> normal_cdf_bfloat16(Vector<float> x) {
+    x = clamp(x, -4.2f, 4.2f);
+    Vector<float> q = x * x;
+    Vector<float> p = broadcast(-9.01769462e-10f);
+    p = p * q + 7.94144351e-08f;
+    p = p * q - 3.03795894e-06f;
+    p = p * q + 6.68910819e-05f;
+    p = p * q - 0.000950660707f;
+    p = p * q + 0.00929824499f;
+    p = p * q - 0.0655282415f;
+    p = p * q + 0.398465902f;
+    return x * p + 0.5f;
+}
+
 } // namespace

@@ -1,5 +1,5 @@
 // Self-attention over frames with its projections, on rows in a thread's cache: those of some
-// locations, all frames of one after the other.
+// locations, frame by frame.
 #pragma once
 #include "api.h"
 
@@ -73,7 +73,7 @@ private:
         it.heads = heads_;
         it.dim = head_dim_;
         const int64_t row = 3 * inner_;
-        it.q = {qkv, {0, row, row * frames_, head_dim_}};
+        it.q = {qkv, {0, row * locations, row, head_dim_}};
         it.k = it.v = it.out = it.q;
         it.k.data = qkv + inner_;
         it.v.data = qkv + 2 * inner_;

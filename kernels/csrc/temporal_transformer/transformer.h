@@ -6,35 +6,10 @@
 
 #include "../clip_norm.h"
 #include "../feed_forward/rows.h"
+#include "../frames.h"
 #include "../parallel.h"
 
 namespace {
-
-// adds the bias and the rows that came in; row r is frame r % frames of location r / frames
-template <class Format> struct Residual {
-    typedef Value<Format> T;
-    const T *bias, *x;
-    T* y;
-    const int64_t *x_stride, *y_stride; // of the batch, the frame and the location
-    int64_t frames, first;
-    int columns;
-
-    typedef Vector<Compute<T>> V;
-    static constexpr int kLane = kLanes<Compute<T>>, kColumns = 2 * kLane;
-
-    void whole(int row, V one, V two) const { put(row, one, two, kLane, kLane); }
-    UA_KERNEL void part(int row, V one, V two) const {
-        put(row, one, two, columns < kLane ? columns : kLane, columns - kLane);
-    }
-    void put(int row, V one, V two, int n, int m) const {
-        const int64_t location = (first + row) / frames, frame = (first + row) % frames;
-        const T* from = x + frame * x_stride[1] + location * x_stride[2];
-        T* to = y + frame * y_stride[1] + location * y_stride[2];
-        save<Format>(to, one + load(bias, n) + load(from, n), n);
-        if (m <= 0) return;
-        save<Format>(to + kLane, two + load(bias + kLane, m) + load(from + kLane, m), m);
-    }
-};
 
 template <class Format> class Transformer {
     typedef Value<Format> T;
@@ -126,7 +101,7 @@ private:
         for (int64_t f = 0; f < frames; ++f) {
             for (int64_t s = 0; s < n; ++s) {
                 norm_.apply(item / items_, x + f * xs[1] + s * xs[2],
-                            normed + (s * frames + f) * a_->dim);
+                            normed + (f * n + s) * a_->dim);
             }
         }
         proj_in_.apply(normed, a_->dim, rows, a_->proj_in.bias, nullptr, 0, h, inner_);
@@ -135,7 +110,7 @@ private:
         feed_forward_.apply(h, inner_, rows, normed, wide, h, inner_);
         const T* bias = static_cast<const T*>(a_->proj_out.bias);
         proj_out_.apply(h, inner_, rows, [&](int64_t row, int64_t c, int columns) {
-            return Residual<Format>{bias + c, x + c, y + c, xs, ys, frames, row, columns};
+            return Frames<Format>{bias + c, x + c, y + c, xs, ys, n, frames, row, 1, 0, columns};
         });
     }
 

@@ -16,6 +16,7 @@ from unianimate.blocks._layout import (
     to_frames,
 )
 from unianimate.blocks.norm import GroupNorm
+from unianimate.blocks.resnet import SpatialConv
 from unianimate.models.unet3d.conditions import (
     Conditions,
     ConditionTensors,
@@ -76,13 +77,13 @@ class UNet3D(nn.Module):
             in_channels, latent_channels=config.in_channels, dropout=dropout
         )
 
-        self.conv_in = nn.Conv2d(in_channels, config.dim, 3, padding=1)
+        self.conv_in = SpatialConv(in_channels, config.dim)
         self.init_temporal = temporal_mixer(config.mixers[0], config.dim, first=True)
         self.down, skips = build_down(config)
         self.middle = Middle(config.levels[-1].channels, config)
         self.up = build_up(config, skips)
         self.norm_out = GroupNorm(config.levels[0].channels)
-        self.conv_out = nn.Conv2d(config.levels[0].channels, config.out_channels, 3, padding=1)
+        self.conv_out = SpatialConv(config.levels[0].channels, config.out_channels)
         nn.init.zeros_(self.conv_out.weight)
 
     def encode_conditions(

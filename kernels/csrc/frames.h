@@ -1,0 +1,41 @@
+// Where the rows of a product go that lie frame by frame.
+#pragma once
+#include "tiles.h"
+
+namespace {
+
+// Takes results of some locations of a video: row r is of location r % locations and of `together`
+// frames, together * (r / locations) the first. Adds the bias, and other rows where there are any.
+template <class Format> struct Frames {
+    typedef Value<Format> T;
+    const T *bias, *x;
+    T* y;
+    const int64_t *x_stride, *y_stride; // of the batch, the frame and the location
+    int64_t locations, frames, first_row;
+    int together, frame; // frames of a row, and which of them
+    int columns;
+
+    typedef Vector<Compute<T>> V;
+    static constexpr int kLane = kLanes<Compute<T>>, kColumns = 2 * kLane;
+
+    void whole(int row, V one, V two) const { put(row, one, two, kLane, kLane); }
+    UA_KERNEL void part(int row, V one, V two) const {
+        put(row, one, two, columns < kLane ? columns : kLane, columns - kLane);
+    }
+    void put(int row, V one, V two, int n, int m) const {
+        const uint32_t r = first_row + row, outer = r / uint32_t(locations);
+        const int64_t location = r - outer * locations, f = outer * together + frame;
+        if (f >= frames) return;
+        const T* from = x ? x + f * x_stride[1] + location * x_stride[2] : nullptr;
+        T* to = y + f * y_stride[1] + location * y_stride[2];
+        one += load(bias, n);
+        if (from) one += load(from, n);
+        save<Format>(to, one, n);
+        if (m <= 0) return;
+        two += load(bias + kLane, m);
+        if (from) two += load(from + kLane, m);
+        save<Format>(to + kLane, two, m);
+    }
+};
+
+} // namespace
