@@ -287,5 +287,14 @@ def test_a_hook_or_an_adapter_inside_such_a_layer_is_not_passed_over(name):
     assert seen == inside
 
 
+def test_a_hook_on_attention_of_tokens_changes_what_it_reads():
+    # as `examples/separate_reference.py` has it
+    block, call, x = spatial_transformer()
+    block.attn1.register_forward_pre_hook(lambda _, given: (given[0], torch.ones(6, 7, 24)))
+    whole = call(x)
+    with torch.no_grad():
+        assert (call(x) - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
 def doubled(kind):
     return lambda self, x: 2 * kind.forward(self, x)

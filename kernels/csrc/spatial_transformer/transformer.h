@@ -100,8 +100,8 @@ private:
     int64_t own() const {
         const int64_t context = to_context_.for_keys(), tokens = among_.for_keys();
         const int64_t keys = (context > tokens ? context : tokens) + kGroup * normed();
-        const A* run = among_.run_of(a_->run, a_->block, a_->chunk, nullptr).end;
-        const int64_t queries = run - static_cast<A*>(nullptr) + a_->run * (normed() + wide());
+        const A* end = among_.run_of(a_->run, a_->block, a_->chunk, threads_).end;
+        const int64_t queries = end - threads_ + a_->run * (normed() + wide());
         return keys > queries ? keys : queries;
     }
 

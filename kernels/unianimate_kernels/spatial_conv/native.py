@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, call, pointer
+from .._parts import round_up
 from .._registration import operator
 
 # outputs of a panel of the library and lanes of its vectors, or more; places of a tile; rows of a
@@ -30,10 +31,6 @@ class _Arguments(Arguments):
     ]
 
 
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
 @operator("unianimate::spatial_conv_native")
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (N, C_out, H, W), channels-last in memory."""
@@ -46,7 +43,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     out, threads = weight.shape[0], torch.get_num_threads()
     y = x.new_empty(items, height, width, out)
     tiles = items * -(-height // 2) * -(-width // 2)
-    row = _round_up(channels, _LANES) + _LANES
+    row = round_up(channels, _LANES) + _LANES
     # a few items a thread, so that one that is late loses little
     fair = min(_TILES, _CACHE_BYTES // (4 * _PLACES * row), tiles // (4 * threads))
     block = max(1, fair // _ROWS) * _ROWS

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, call
+from .._parts import round_up
 from .._registration import operator
 from ..selective_scan.reference import accumulator
 from ..temporal_conv.native import like_video, rows_of
@@ -37,10 +38,6 @@ class _Arguments(Arguments):
     ]
 
 
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
 @operator("unianimate::temporal_transformer_native")
 def _forward(
     x: Tensor,
@@ -60,14 +57,14 @@ def _forward(
     row = max(dim, inner) + inner + max(3 * inner, hidden)
     fitting = _CACHE_BYTES // (frames * row * x.dtype.itemsize)
     block = max(1, min(fitting, batch * locations // _ITEMS, locations))
-    width = _round_up(head_dim, _LANES)
+    width = round_up(head_dim, _LANES)
     head_size = 3 * frames * width
     heads = max(1, min(num_heads, _COPY_BYTES // (head_size * dtype.itemsize)))
-    scratch = heads * head_size + (_round_up(frames, _LANES) + width) * 2 * _LANES
+    scratch = heads * head_size + (round_up(frames, _LANES) + width) * 2 * _LANES
     thread_size = scratch + block * frames * row
-    packed = sum(_round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in weights if w.dim() == 2)
+    packed = sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in weights if w.dim() == 2)
     items = batch * -(-locations // block)
-    channels = _round_up(dim, _LANES)
+    channels = round_up(dim, _LANES)
     # sums in double, tables, the packed weights, and rows for every thread
     size = 16 * items * channels
     size += dtype.itemsize * (3 * batch * channels + packed)
