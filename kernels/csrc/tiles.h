@@ -238,20 +238,18 @@ void over_rows(const Value<Format>* x, int64_t x_stride, int64_t rows, const Uni
     });
 }
 
-// Runs with the format for the dtype of a call; `even` says whether all products sum over pairs.
-// Not float64: it serves gradcheck, and what is made of these tiles has no gradient.
+// Runs with the format for the dtype of a call. Not float64: it serves gradcheck, and what is made
+// of these tiles has no gradient. Nor bfloat16 without pairs: Python then calls with float32.
 template <class Arguments, class Run>
-const char* with_format(const Arguments* a, bool even, const Run& run) {
+const char* with_format(const Arguments* a, const Run& run) {
     return with_dtype(a, [&](auto tag) -> const char* {
         typedef decltype(tag) T;
-        if constexpr (sizeof(T) == sizeof(double)) {
-            return "this code takes float32 and bfloat16";
-        } else {
-            if constexpr (kPairs && sizeof(T) == sizeof(bfloat16)) {
-                if (even && ua_cpu_bfloat16()) return run(Pair{});
-            }
+        if constexpr (sizeof(T) == sizeof(float)) {
             return run(Single<T>{});
+        } else if constexpr (kPairs && sizeof(T) == sizeof(bfloat16)) {
+            if (ua_cpu_bfloat16()) return run(Pair{});
         }
+        return "this code takes float32, and bfloat16 on CPUs with AVX512-BF16";
     });
 }
 

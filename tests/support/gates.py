@@ -84,7 +84,8 @@ def check(
         if value.numel() == 0:
             continue
         error = (got[name].double() - value).abs().max().item()
-        allowed = 2 * (plain[name].double() - value).abs().max().item()
+        # torch's bfloat16 convolutions now and then give nan for finite numbers: no allowance then
+        allowed = 2 * (plain[name].double() - value).abs().max().nan_to_num(0.0).item()
         allowed += 4 * torch.finfo(plain[name].dtype).eps * value.abs().max().item()
         assert error <= slack * allowed, (
             f"{name}: error {error:.3e} exceeds {slack * allowed:.3e} "

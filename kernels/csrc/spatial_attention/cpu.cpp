@@ -143,16 +143,5 @@ UA_ENTRY(spatial_attention_forward)(const ua_spatial_attention* a) {
 }
 
 UA_ENTRY(spatial_transformer_forward)(const ua_spatial_transformer* a) {
-    return with_dtype(a, [&](auto tag) -> const char* {
-        typedef decltype(tag) T;
-        if constexpr (sizeof(T) == sizeof(double)) {
-            return "this code takes float32 and bfloat16";
-        } else if constexpr (sizeof(T) == sizeof(float)) {
-            return Transformer<Single<T>>(a).run();
-        } else if constexpr (kPairs) {
-            return Transformer<Pair>(a).run();
-        } else {
-            return "bfloat16 needs a CPU with AVX512-BF16";
-        }
-    });
+    return with_format(a, [&](auto format) { return Transformer<decltype(format)>(a).run(); });
 }

@@ -1,5 +1,6 @@
 // Softmax attention over frames on the CPU: places shared out among the threads. The transformer
-// around it stands here too, because both are compiled from the same functions.
+// around it stands here too, and the feed-forward in that, because all are compiled from the same
+// functions.
 #include "api.h"
 
 #include "../parallel.h"
@@ -88,6 +89,9 @@ UA_ENTRY(temporal_attention_backward)(const ua_temporal_attention* a) {
 }
 
 UA_ENTRY(temporal_transformer_forward)(const ua_temporal_transformer* a) {
-    const bool even = a->dim % 2 == 0 && a->heads * a->head_dim % 2 == 0 && a->hidden % 2 == 0;
-    return with_format(a, even, [&](auto format) { return Transformer<decltype(format)>(a).run(); });
+    return with_format(a, [&](auto format) { return Transformer<decltype(format)>(a).run(); });
+}
+
+UA_ENTRY(feed_forward_forward)(const ua_feed_forward* a) {
+    return with_format(a, [&](auto format) { return feed_forward<decltype(format)>(a); });
 }

@@ -150,6 +150,5 @@ private:
 } // namespace
 
 UA_ENTRY(temporal_conv_block_forward)(const ua_temporal_conv_block* a) {
-    return with_format(a, a->channels % 2 == 0,
-                       [&](auto format) { return Block<decltype(format)>(a).run(); });
+    return with_format(a, [&](auto format) { return Block<decltype(format)>(a).run(); });
 }

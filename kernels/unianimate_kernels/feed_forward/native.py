@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .._inference import computes_in
 from .._library import Arguments, call
 from .._registration import operator
-from ..selective_scan.reference import accumulator
 
 # more outputs than a panel of the library has, and rows than an item
 _PANEL = 32
 _ROWS = 96
-_WEIGHTS = ("norm_weight", "norm_bias", "weight_in", "bias_in", "weight_out", "bias_out")
+_WEIGHTS = 6
 
 
 class _Arguments(Arguments):
@@ -22,10 +22,37 @@ class _Arguments(Arguments):
 
     _fields_: ClassVar = [
         *((name, ctypes.c_int64) for name in ("rows", "dim", "hidden")),
-        *((name, ctypes.c_void_p) for name in ("x", *_WEIGHTS, "y", "workspace")),
+        ("x", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p * _WEIGHTS),
+        *((name, ctypes.c_void_p) for name in ("y", "workspace")),
         *((name, ctypes.c_int64) for name in ("workspace_size", "x_stride")),
         ("eps", ctypes.c_double),
     ]
+
+
+def _widen_and_narrow(x: Tensor, weights: list[Tensor], eps: float) -> Tensor:
+    # a view, but where rows lie at no single stride
+    rows = x.reshape(-1, x.shape[-1])
+    dim, hidden = weights[4].shape
+    y = x.new_empty(x.shape)
+    dense = [weight.contiguous() for weight in weights]
+    size = 2 * (hidden + _PANEL) * dim + (dim + _PANEL) * hidden
+    size += torch.get_num_threads() * _ROWS * (dim + hidden)
+    workspace = torch.empty(size, dtype=torch.float32)
+    arguments = _Arguments(
+        rows=rows.shape[0],
+        dim=dim,
+        hidden=hidden,
+        x=rows.data_ptr(),
+        weights=tuple(weight.data_ptr() for weight in dense),
+        y=y.data_ptr(),
+        workspace=workspace.data_ptr(),
+        workspace_size=size,
+        x_stride=rows.stride(0),
+        eps=eps,
+    )
+    call("feed_forward_forward", arguments, x)
+    return y
 
 
 @operator("unianimate::feed_forward_native")
@@ -40,29 +67,10 @@ def _forward(
     eps: float,
 ) -> Tensor:
     """Return (..., C) for (..., C)."""
-    # a view, but where rows lie at no single stride
-    rows = x.reshape(-1, x.shape[-1])
-    dim, hidden = weight_out.shape
-    y = x.new_empty(x.shape)
-    given = (norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out)
-    weights = {name: tensor.contiguous() for name, tensor in zip(_WEIGHTS, given)}
-    size = 2 * (hidden + _PANEL) * dim + (dim + _PANEL) * hidden
-    size += torch.get_num_threads() * _ROWS * (dim + hidden)
-    workspace = torch.empty(size, dtype=accumulator(x))
-    arguments = _Arguments(
-        rows=rows.shape[0],
-        dim=dim,
-        hidden=hidden,
-        x=rows.data_ptr(),
-        y=y.data_ptr(),
-        workspace=workspace.data_ptr(),
-        workspace_size=size,
-        x_stride=rows.stride(0),
-        eps=eps,
-        **{name: tensor.data_ptr() for name, tensor in weights.items()},
-    )
-    call("feed_forward_forward", arguments, x)
-    return y
+    weights = [norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out]
+    if computes_in(x.dtype, *weight_out.shape):
+        return _widen_and_narrow(x, weights, eps)
+    return _widen_and_narrow(x.float(), [w.float() for w in weights], eps).to(x.dtype)
 
 
 @_forward.register_fake

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._library import Arguments, Array, array, bfloat16_products, call
+from .._inference import computes_in
+from .._library import Arguments, Array, array, call
 from .._parts import part, round_up
 from .._registration import operator
 from ..temporal_conv.native import like_video, rows_of
@@ -125,10 +126,8 @@ def _forward(
     eps: float,
 ) -> Tensor:
     """Return (B, C, F, H, W), channels-last in memory."""
-    # in bfloat16 the CPU code multiplies pairs
-    odd = any(size % 2 for w in weights if w.dim() == 2 for size in w.shape)
-    odd = odd or weights[2].shape[0] // num_heads % 2 == 1
-    if x.dtype == torch.float32 or (bfloat16_products() and not odd):
+    sizes = (x.shape[1], context.shape[2], weights[2].shape[0] // num_heads, weights[22].shape[1])
+    if computes_in(x.dtype, *sizes):
         return _transform(x, context, num_groups, weights, num_heads, norm_eps, eps)
     exact = [weight.float() for weight in weights]
     y = _transform(x.float(), context.float(), num_groups, exact, num_heads, norm_eps, eps)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .._inference import computes_in
 from .._library import Arguments, Array, array, call
 from .._registration import operator
 from ..selective_scan.reference import accumulator
@@ -44,8 +45,7 @@ class _Arguments(Arguments):
     ]
 
 
-@operator("unianimate::temporal_conv_block_native")
-def _forward(
+def _convolve(
     x: Tensor,
     num_groups: int,
     norm_weights: Sequence[Tensor],
@@ -54,7 +54,6 @@ def _forward(
     biases: Sequence[Tensor],
     eps: float,
 ) -> Tensor:
-    """Return (B, C, F, H, W), channels-last in memory."""
     rows, y = rows_of(x), like_video(x, x.shape[1])
     batch, frames, space, channels = rows.shape
     dtype = accumulator(x)
@@ -92,6 +91,26 @@ def _forward(
     )
     call("temporal_conv_block_forward", arguments, x)
     return y
+
+
+@operator("unianimate::temporal_conv_block_native")
+def _forward(
+    x: Tensor,
+    num_groups: int,
+    norm_weights: Sequence[Tensor],
+    norm_biases: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    eps: float,
+) -> Tensor:
+    """Return (B, C, F, H, W), channels-last in memory."""
+    lists = [norm_weights, norm_biases, weights, biases]
+    exact = computes_in(x.dtype, x.shape[1])
+    if not exact:
+        lists = [[tensor.float() for tensor in tensors] for tensors in lists]
+    scales, shifts, kernels, added = lists
+    y = _convolve(x if exact else x.float(), num_groups, scales, shifts, kernels, added, eps)
+    return y.to(x.dtype)
 
 
 @_forward.register_fake

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .._inference import computes_in
 from .._library import Arguments, Array, array, call
 from .._parts import round_up
 from .._registration import operator
@@ -38,8 +39,7 @@ class _Arguments(Arguments):
     ]
 
 
-@operator("unianimate::temporal_transformer_native")
-def _forward(
+def _transform(
     x: Tensor,
     num_groups: int,
     weights: Sequence[Tensor],
@@ -47,7 +47,6 @@ def _forward(
     norm_eps: float,
     eps: float,
 ) -> Tensor:
-    """Return (B, C, F, H, W), channels-last in memory."""
     rows, y = rows_of(x), like_video(x, x.shape[1])
     batch, frames, locations, dim = rows.shape
     inner, hidden = weights[2].shape[0], weights[22].shape[1]
@@ -93,6 +92,22 @@ def _forward(
     )
     call("temporal_transformer_forward", arguments, x)
     return y
+
+
+@operator("unianimate::temporal_transformer_native")
+def _forward(
+    x: Tensor,
+    num_groups: int,
+    weights: Sequence[Tensor],
+    num_heads: int,
+    norm_eps: float,
+    eps: float,
+) -> Tensor:
+    """Return (B, C, F, H, W), channels-last in memory."""
+    if computes_in(x.dtype, x.shape[1], weights[2].shape[0], weights[22].shape[1]):
+        return _transform(x, num_groups, weights, num_heads, norm_eps, eps)
+    exact = [weight.float() for weight in weights]
+    return _transform(x.float(), num_groups, exact, num_heads, norm_eps, eps).to(x.dtype)
 
 
 @_forward.register_fake

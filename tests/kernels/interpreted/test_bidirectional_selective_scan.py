@@ -83,8 +83,12 @@ def test_several_locations_batches_and_tiles_of_channels():
 
 def test_strided_frames_channels_and_locations():
     inputs = make_inputs(3, own=("x",), batch=2, space=2)
-    inputs["x_reverse"] = torch.randn(2, 6, 2, 12, dtype=torch.float64)[:, ::2, :, 4:7]
-    inputs["z"] = torch.randn(3, 2, 2, 3, dtype=torch.float64).permute(1, 0, 2, 3)
+    inputs["x_reverse"] = torch.randn(
+        2, 6, 2, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+    )[:, ::2, :, 4:7]
+    inputs["z"] = torch.randn(
+        3, 2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+    ).permute(1, 0, 2, 3)
     check(inputs)
 
 

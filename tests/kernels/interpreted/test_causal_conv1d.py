@@ -56,7 +56,9 @@ def test_several_tiles_of_channels_and_batches():
 
 def test_strided_frames_and_channels():
     inputs = make_inputs(3)
-    inputs["x"] = torch.randn(1, 6, 2, 12, dtype=torch.float64)[:, ::2, :, 4:9]
+    inputs["x"] = torch.randn(
+        1, 6, 2, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+    )[:, ::2, :, 4:9]
     check(inputs)
 
 

@@ -81,8 +81,12 @@ def test_a_program_sums_over_a_run_of_locations(monkeypatch):
 
 def test_strided_frames_channels_and_locations():
     inputs = make_inputs(3, batch=2, space=2)
-    inputs["x"] = torch.randn(2, 6, 2, 12, dtype=torch.float64)[:, ::2, :, 4:7]
-    inputs["B"] = torch.randn(3, 2, 2, 7, dtype=torch.float64).permute(1, 0, 2, 3)[..., 1:3]
+    inputs["x"] = torch.randn(
+        2, 6, 2, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+    )[:, ::2, :, 4:7]
+    inputs["B"] = torch.randn(
+        3, 2, 2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+    ).permute(1, 0, 2, 3)[..., 1:3]
     check(inputs)
 
 
