@@ -134,7 +134,7 @@ def _memory(results: Results) -> list[str]:
             parts.append(f"{', '.join(against)} at {dim} channels")
         if parts:
             sentences.append(
-                f"Memory held at F = {longest} in {mode}, times that of attention: "
+                f"Memory held between ops at F = {longest} in {mode}, times that of attention: "
                 f"{'; '.join(parts)}."
             )
     return sentences

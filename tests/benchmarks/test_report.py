@@ -97,7 +97,7 @@ def test_the_summary_says_where_mamba_does_not_win(tmp_path):
     assert "`mamba` from F = 32 at 320 channels" in text
     assert "`mamba2` at no length measured at 320 channels, 6x4" in text
     held = (
-        "Memory held at F = 64 in inference, times that of attention: `mamba` 1.0 at 320 channels."
+        "Memory held between ops at F = 64 in inference, times that of attention: `mamba` 1.0 at 320 channels."
     )
     assert held in text
     assert "2026-01-02" in text and "(results/acme/memory.png)" in text
