@@ -1,9 +1,12 @@
 """What the spatial and the temporal transformer share: projections to heads, the feed-forward."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from unianimate.blocks._plain import are_plain
+from unianimate.blocks.norm import GroupNorm
 from unianimate_kernels import feed_forward, geglu
 
 
@@ -95,3 +98,46 @@ class FeedForward(nn.Module):
         """Return the parameters behind a norm, its own first, in the order of the fused ops."""
         inner = [self.proj.weight, self.proj.bias, self.out.weight, self.out.bias]
         return [norm.weight, norm.bias, *inner]
+
+
+class Transformer(nn.Module):
+    """What the spatial and the temporal transformer have: two attentions and a feed-forward."""
+
+    norm: GroupNorm
+    proj_in: nn.Linear
+    norm1: nn.LayerNorm
+    norm2: nn.LayerNorm
+    norm3: nn.LayerNorm
+    attn1: HeadProjections
+    attn2: HeadProjections
+    ff: FeedForward
+    proj_out: nn.Linear
+
+    # what the attentions are, no more and no less, where the whole runs in one op
+    _attention: type[HeadProjections]
+
+    def _runs_in_one_op(self) -> bool:
+        """Return whether no gradient is wanted and no layer does more than its parameters say."""
+        if torch.is_grad_enabled() or self.norm.activation is not None:
+            return False
+        norms = (self.norm1, self.norm2, self.norm3)
+        if len({norm.eps for norm in norms}) > 1:
+            return False
+        parts = (self.attn1, self.attn2, self.ff)
+        layers = (layer for part in parts for layer in (part, *part.layers()))
+        kinds = (GroupNorm, nn.LayerNorm, nn.Linear, FeedForward, self._attention)
+        return are_plain(kinds, self.norm, self.proj_in, *norms, *layers, self.proj_out)
+
+    def _given(self) -> dict[str, Any]:
+        """Return what such an op is given beside its input."""
+        return {
+            "num_groups": self.norm.num_groups,
+            "norm": [self.norm.weight, self.norm.bias],
+            "proj_in": [self.proj_in.weight, self.proj_in.bias],
+            "attentions": [self.attn1.weights(self.norm1), self.attn2.weights(self.norm2)],
+            "feed_forward": self.ff.weights(self.norm3),
+            "proj_out": [self.proj_out.weight, self.proj_out.bias],
+            "num_heads": self.attn1.num_heads,
+            "norm_eps": self.norm.eps,
+            "eps": self.norm1.eps,
+        }

@@ -10,8 +10,7 @@ from unianimate.blocks._layout import (
     to_frames,
     to_locations,
 )
-from unianimate.blocks._plain import are_plain
-from unianimate.blocks.attention import FeedForward, HeadProjections, heads_of
+from unianimate.blocks.attention import FeedForward, HeadProjections, Transformer, heads_of
 from unianimate.blocks.norm import GroupNorm
 from unianimate.blocks.resnet import zero_init
 from unianimate_kernels import spatial_attention, spatial_transformer
@@ -28,7 +27,7 @@ class TokenAttention(HeadProjections):
         return self.to_out(spatial_attention(q, k, v, backend=backend).flatten(2))
 
 
-class SpatialTransformer(nn.Module):
+class SpatialTransformer(Transformer):
     """Let the locations of a frame see one another, and all of them a context.
 
     On the tokens h of every frame::
@@ -46,6 +45,8 @@ class SpatialTransformer(nn.Module):
         head_dim: width of a head.
         context_dim: width of the context tokens; None makes `attn2` a second self-attention.
     """
+
+    _attention = TokenAttention
 
     def __init__(
         self,
@@ -97,19 +98,7 @@ class SpatialTransformer(nn.Module):
             )
         x = channels_last(x)
         if context is not None and self._runs_in_one_op():
-            return spatial_transformer(
-                x,
-                context,
-                self.norm.num_groups,
-                [self.norm.weight, self.norm.bias],
-                [self.proj_in.weight, self.proj_in.bias],
-                [self.attn1.weights(self.norm1), self.attn2.weights(self.norm2)],
-                self.ff.weights(self.norm3),
-                [self.proj_out.weight, self.proj_out.bias],
-                num_heads=self.num_heads,
-                norm_eps=self.norm.eps,
-                eps=self.norm1.eps,
-            )
+            return spatial_transformer(x, context, **self._given())
         batch, frames = x.shape[0], x.shape[2]
         h = self.proj_in(to_locations(from_frames(self.norm(to_frames(x)), batch)))
         h = h.flatten(0, 1)  # (B*F, S, C): a frame sees itself
@@ -120,18 +109,6 @@ class SpatialTransformer(nn.Module):
         h = self.ff.add_to(h, self.norm3)
         h = self.proj_out(h).view(batch, frames, -1, self.dim)
         return x + from_locations(h, *x.shape[3:])
-
-    def _runs_in_one_op(self) -> bool:
-        """Return whether no gradient is wanted and no layer does more than its parameters say."""
-        if torch.is_grad_enabled() or self.norm.activation is not None:
-            return False
-        norms = (self.norm1, self.norm2, self.norm3)
-        if len({norm.eps for norm in norms}) > 1:
-            return False
-        parts = (self.attn1, self.attn2, self.ff)
-        layers = (layer for part in parts for layer in (part, *part.layers()))
-        kinds = (GroupNorm, nn.LayerNorm, nn.Linear, TokenAttention, FeedForward)
-        return are_plain(kinds, self.norm, self.proj_in, *norms, *layers, self.proj_out)
 
     def extra_repr(self) -> str:
         """Tell the sizes."""

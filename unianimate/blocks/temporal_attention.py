@@ -1,11 +1,9 @@
 """Attention over the frames, at every location."""
 
-import torch
 from torch import Tensor, nn
 
 from unianimate.blocks._layout import channels_last, from_locations, to_locations
-from unianimate.blocks._plain import are_plain
-from unianimate.blocks.attention import FeedForward, HeadProjections, heads_of
+from unianimate.blocks.attention import FeedForward, HeadProjections, Transformer, heads_of
 from unianimate.blocks.norm import GroupNorm
 from unianimate.blocks.resnet import zero_init
 from unianimate_kernels import temporal_attention, temporal_transformer
@@ -19,7 +17,7 @@ class TemporalAttention(HeadProjections):
         return self.to_out(temporal_attention(*self.project(x, x)).flatten(3))
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Transformer):
     """Mix the frames by attention: the temporal mixer of the official model.
 
     At every location, on the sequence h over the frames::
@@ -36,6 +34,8 @@ class TemporalTransformer(nn.Module):
         num_heads: heads; None is ``dim / head_dim``. The inner width is num_heads * head_dim.
         head_dim: width of a head.
     """
+
+    _attention = TemporalAttention
 
     def __init__(self, dim: int, *, num_heads: int | None = None, head_dim: int = 64) -> None:
         super().__init__()
@@ -55,35 +55,12 @@ class TemporalTransformer(nn.Module):
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         x = channels_last(x)
         if self._runs_in_one_op():
-            return temporal_transformer(
-                x,
-                self.norm.num_groups,
-                [self.norm.weight, self.norm.bias],
-                [self.proj_in.weight, self.proj_in.bias],
-                [self.attn1.weights(self.norm1), self.attn2.weights(self.norm2)],
-                self.ff.weights(self.norm3),
-                [self.proj_out.weight, self.proj_out.bias],
-                num_heads=self.num_heads,
-                norm_eps=self.norm.eps,
-                eps=self.norm1.eps,
-            )
+            return temporal_transformer(x, **self._given())
         h = self.proj_in(to_locations(self.norm(x)))
         h = h + self.attn1(self.norm1(h))
         h = h + self.attn2(self.norm2(h))
         h = self.ff.add_to(h, self.norm3)
         return x + from_locations(self.proj_out(h), *x.shape[3:])
-
-    def _runs_in_one_op(self) -> bool:
-        """Return whether no gradient is wanted and no layer does more than its parameters say."""
-        if torch.is_grad_enabled() or self.norm.activation is not None:
-            return False
-        norms = (self.norm1, self.norm2, self.norm3)
-        if len({norm.eps for norm in norms}) > 1:
-            return False
-        parts = (self.attn1, self.attn2, self.ff)
-        layers = (layer for part in parts for layer in (part, *part.layers()))
-        kinds = (GroupNorm, nn.LayerNorm, nn.Linear, TemporalAttention, FeedForward)
-        return are_plain(kinds, self.norm, self.proj_in, *norms, *layers, self.proj_out)
 
     def extra_repr(self) -> str:
         """Tell the sizes."""
