@@ -38,6 +38,11 @@ def checked(
         raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
     if len(attentions) != ATTENTIONS:
         raise ValueError(f"{op}: attentions must be {ATTENTIONS} lists, got {len(attentions)}")
+    if len(proj_in) != 2 or len(feed_forward) != 6:
+        raise ValueError(
+            f"{op}: proj_in must be 2 tensors and feed_forward 6, "
+            f"got {len(proj_in)} and {len(feed_forward)}"
+        )
     inner, hidden = proj_in[0].shape[0], feed_forward[4].shape[-1]
     if num_heads < 1 or inner < 1 or inner % num_heads:
         raise ValueError(f"{op}: num_heads must divide the {inner} inner channels, got {num_heads}")

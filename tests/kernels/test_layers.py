@@ -339,6 +339,8 @@ def test_autocast_casts_everything(op):
         (temporal_transformer, {"num_heads": 5}, ValueError, "divide the 24 inner channels, got 5"),
         (temporal_transformer, {"num_heads": 0}, ValueError, "got 0"),
         (temporal_transformer, {"norm": [torch.zeros(30)]}, ValueError, "norm must be 2 tensors"),
+        (temporal_transformer, {"proj_in": []}, ValueError, "proj_in must be 2 tensors"),
+        (temporal_transformer, {"feed_forward": []}, ValueError, "feed_forward 6, got 2 and 0"),
         (temporal_transformer, {"attentions": []}, ValueError, "attentions must be 2 lists"),
         (temporal_transformer, {"attentions": 2 * [7 * [torch.zeros(24)]]}, ValueError, "tensor 3"),
         (spatial_transformer, {"context": torch.zeros(2, 18)}, ValueError, r"\(B, M, D\)"),
