@@ -38,4 +38,16 @@ template <class Format> struct Linear {
     }
 };
 
+// the panels of layers one after the other, and how one of them is packed
+template <class... Layers> int64_t panels_in(const Layers&... layers) {
+    return (layers.panels() + ...);
+}
+template <class... Layers> void pack_in(int64_t p, const Layers&... layers) {
+    auto among = [&](const auto& layer) {
+        if (p >= 0 && p < layer.panels()) layer.pack(p);
+        p -= layer.panels();
+    };
+    (among(layers), ...);
+}
+
 } // namespace

@@ -76,20 +76,9 @@ private:
     }
 
     int64_t panels() const {
-        return proj_in_.panels() + among_.panels() + to_context_.panels() +
-               feed_forward_.panels() + proj_out_.panels();
+        return panels_in(proj_in_, among_, to_context_, feed_forward_, proj_out_);
     }
-    void pack(int64_t p) const {
-        auto among = [&](const auto& layer) {
-            if (p >= 0 && p < layer.panels()) layer.pack(p);
-            p -= layer.panels();
-        };
-        among(proj_in_);
-        among(among_);
-        among(to_context_);
-        among(feed_forward_);
-        among(proj_out_);
-    }
+    void pack(int64_t p) const { pack_in(p, proj_in_, among_, to_context_, feed_forward_, proj_out_); }
 
     int64_t normed() const { return a_->dim > inner_ ? a_->dim : inner_; }
     int64_t wide() const {

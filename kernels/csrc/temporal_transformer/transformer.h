@@ -53,20 +53,9 @@ public:
 
 private:
     int64_t panels() const {
-        return proj_in_.panels() + 2 * first_.panels() + feed_forward_.panels() +
-               proj_out_.panels();
+        return panels_in(proj_in_, first_, second_, feed_forward_, proj_out_);
     }
-    void pack(int64_t p) const {
-        auto among = [&](const auto& layer) {
-            if (p >= 0 && p < layer.panels()) layer.pack(p);
-            p -= layer.panels();
-        };
-        among(proj_in_);
-        among(first_);
-        among(second_);
-        among(feed_forward_);
-        among(proj_out_);
-    }
+    void pack(int64_t p) const { pack_in(p, proj_in_, first_, second_, feed_forward_, proj_out_); }
 
     // of a thread: copies and scores; rows normalised, between the layers, and wide
     int64_t own() const {
