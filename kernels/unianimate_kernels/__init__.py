@@ -5,7 +5,6 @@ in plain torch), ``native.py`` (C++ and CUDA), ``triton.py``, ``peer.py`` and a 
 """
 
 from ._backends import (
-    FLOAT32,
     REFERENCE,
     inference_backend,
     native_backend,
@@ -100,11 +99,7 @@ register(
     native=native_backend("spatial_attention", cuda=False),
     reference=REFERENCE,
 )
-register(
-    "spatial_conv",
-    native=inference_backend("spatial_conv", FLOAT32),
-    reference=REFERENCE,
-)
+register("spatial_conv", native=inference_backend("spatial_conv"), reference=REFERENCE)
 register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv", cuda=False))
 register(
     "geglu",

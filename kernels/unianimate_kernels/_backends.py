@@ -9,7 +9,6 @@ from ._dispatch import Backend
 from ._library import native_off
 
 _CPU = frozenset({torch.float32, torch.bfloat16, torch.float64})
-FLOAT32 = frozenset({torch.float32})
 _GPU = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
 REFERENCE = Backend(dict.fromkeys(("cpu", "cuda", "mps", "xpu", "meta"), _CPU | _GPU), {})
@@ -28,9 +27,9 @@ def native_backend(op: str, *, cuda: bool = True) -> Backend:
     return Backend({"cpu": _CPU}, {device: why for device, why in off.items() if device == "cpu"})
 
 
-def inference_backend(op: str, dtypes: frozenset[torch.dtype] = _CPU - {torch.float64}) -> Backend:
-    """Return the native backend of an op for inference: C++ on CPU tensors of some dtypes."""
-    return Backend({"cpu": dtypes}, native_backend(op, cuda=False).off)
+def inference_backend(op: str) -> Backend:
+    """Return the native backend of an op for inference: C++ on CPU tensors."""
+    return Backend({"cpu": _CPU - {torch.float64}}, native_backend(op, cuda=False).off)
 
 
 def triton_backend() -> Backend:

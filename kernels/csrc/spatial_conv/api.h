@@ -1,4 +1,4 @@
-// 3x3 convolution of pictures with channels last, padded by zeros, of float32.
+// 3x3 convolution of pictures with channels last, padded by zeros.
 #pragma once
 #include "../api.h"
 
@@ -12,5 +12,6 @@ struct ua_spatial_conv {
     void* workspace; // the packed weight, and for every thread what it works with
     int64_t workspace_size;  // in float32
     int64_t channels_last;   // whether the weight is
+    int64_t places, tiles;   // of a tile, as the dtype's has; of all pictures
     int64_t block;           // tiles of an item of work
 };

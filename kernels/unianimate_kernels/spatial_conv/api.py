@@ -6,6 +6,7 @@ from .._autocast import autocast
 from .._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
 from .._dispatch import choose
 from .._inference import refusal
+from .tiles import native_pays
 
 
 @autocast("x", "weight", "bias")
@@ -40,7 +41,8 @@ def spatial_conv(
     expect_shape(op, "weight", weight, (weight.shape[0], x.shape[1], 3, 3))
     expect_shape(op, "bias", bias, (weight.shape[0],))
     given = (x, weight) if bias is None else (x, weight, bias)
-    if choose(op, x, backend, {"native": refusal(given)}) == "native":
+    slow = () if native_pays(x) else ("native",)
+    if choose(op, x, backend, {"native": refusal(given)}, slow) == "native":
         from .native import forward
     else:
         from .reference import forward

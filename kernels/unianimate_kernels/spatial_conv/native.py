@@ -10,10 +10,10 @@ from torch import Tensor
 from .._library import Arguments, Array, array, call, pointer
 from .._parts import round_up
 from .._registration import operator
+from .tiles import tiled
 
-# outputs of a panel of the library and lanes of its vectors, or more; places of a tile; rows of a
-# register tile
-_PANEL, _LANES, _PLACES, _ROWS = 32, 16, 16, 12
+# outputs of a panel of the library and lanes of its vectors, or more; rows of a register tile
+_PANEL, _LANES, _ROWS = 32, 16, 12
 # what the transformed values of the tiles of an item should fit into, and tiles enough that reading
 # the packed weight does not matter
 _CACHE_BYTES, _TILES = 384 * 1024, 48
@@ -27,7 +27,8 @@ class _Arguments(Arguments):
         ("x", Array),
         ("y", Array),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "workspace")),
-        *((name, ctypes.c_int64) for name in ("workspace_size", "channels_last", "block")),
+        *((name, ctypes.c_int64) for name in ("workspace_size", "channels_last")),
+        *((name, ctypes.c_int64) for name in ("places", "tiles", "block")),
     ]
 
 
@@ -42,15 +43,15 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     weight = weight if channels_last else weight.contiguous()
     out, threads = weight.shape[0], torch.get_num_threads()
     y = x.new_empty(items, height, width, out)
-    tiles = items * -(-height // 2) * -(-width // 2)
+    places, tiles = tiled(x)
     row = round_up(channels, _LANES) + _LANES
     # a few items a thread, so that one that is late loses little
-    fair = min(_TILES, _CACHE_BYTES // (4 * _PLACES * row), tiles // (4 * threads))
+    fair = min(_TILES, _CACHE_BYTES // (4 * places * row), tiles // (4 * threads))
     block = max(1, fair // _ROWS) * _ROWS
     panels = -(-out // _PANEL)
-    own = max(_PLACES * block * (row + _PANEL) + row, 9 * _PANEL * channels)
-    size = _PLACES * panels * _PANEL * channels + threads * own
-    workspace = torch.empty(size, dtype=x.dtype)
+    own = max(places * block * (row + _PANEL) + row, 9 * _PANEL * (channels + 1))
+    size = places * panels * _PANEL * (channels + 1) + threads * own
+    workspace = torch.empty(size, dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
     arguments = _Arguments(
         items=items,
@@ -65,6 +66,8 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         workspace=workspace.data_ptr(),
         workspace_size=size,
         channels_last=channels_last,
+        places=places,
+        tiles=tiles,
         block=block,
     )
     call("spatial_conv_forward", arguments, x)
