@@ -8,7 +8,8 @@ namespace {
 // frames, together * (r / locations) the first. Adds the bias, and other rows where there are any.
 template <class Format> struct Frames {
     typedef Value<Format> T;
-    const T *bias, *x;
+    Bias<T> bias;
+    const T* x;
     T* y;
     const int64_t *x_stride, *y_stride; // of the batch, the frame and the location
     int64_t locations, frames, first_row;
@@ -28,11 +29,11 @@ template <class Format> struct Frames {
         if (f >= frames) return;
         const T* from = x ? x + f * x_stride[1] + location * x_stride[2] : nullptr;
         T* to = y + f * y_stride[1] + location * y_stride[2];
-        one += load(bias, n);
+        one += bias.first;
         if (from) one += load(from, n);
         save<Format>(to, one, n);
         if (m <= 0) return;
-        two += load(bias + kLane, m);
+        two += bias.second;
         if (from) two += load(from + kLane, m);
         save<Format>(to + kLane, two, m);
     }

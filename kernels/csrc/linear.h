@@ -32,8 +32,13 @@ template <class Format> struct Linear {
                int64_t add_stride, T* y, int64_t y_stride) const {
         const T* from = static_cast<const T*>(bias);
         apply(x, x_stride, rows, [&](int64_t row, int64_t c, int columns) {
-            return Store<T, Format>{from ? from + c : nullptr, add ? add + row * add_stride + c : nullptr,
-                            add_stride, y + row * y_stride + c, y_stride, columns};
+            return Store<T, Format>{from != nullptr,
+                                    from ? Bias<T>(from + c, columns) : Bias<T>(),
+                                    add ? add + row * add_stride + c : nullptr,
+                                    add_stride,
+                                    y + row * y_stride + c,
+                                    y_stride,
+                                    columns};
         });
     }
 };

@@ -192,9 +192,24 @@ UA_PAIRS UA_KERNEL void tile(Pair, const bfloat16* x, int64_t x_stride, const fl
 }
 #endif
 
+// What is added to the rows of a panel, `columns` of it; read once a tile.
+template <class T> struct Bias {
+    typedef Vector<Compute<T>> V;
+    V first = {}, second = {};
+
+    Bias() = default;
+    Bias(const T* from, int columns) {
+        constexpr int lanes = kLanes<Compute<T>>;
+        first = load(from, columns);
+        if (columns > lanes) second = load(from + lanes, columns - lanes);
+    }
+};
+
 // Stores `columns` of a panel, after a bias and other rows where there are any.
 template <class T, class Format = Single<T>> struct Store {
-    const T *bias, *add;
+    bool biased;
+    Bias<T> bias;
+    const T* add;
     int64_t add_stride;
     T* y;
     int64_t stride;
@@ -204,15 +219,15 @@ template <class T, class Format = Single<T>> struct Store {
     static constexpr int kLane = kLanes<Compute<T>>, kColumns = 2 * kLane;
 
     void whole(int row, V first, V second) const {
-        put(row, 0, first, kLane);
-        put(row, kLane, second, kLane);
+        put(row, 0, first, bias.first, kLane);
+        put(row, kLane, second, bias.second, kLane);
     }
     UA_KERNEL void part(int row, V first, V second) const {
-        put(row, 0, first, columns < kLane ? columns : kLane);
-        if (columns > kLane) put(row, kLane, second, columns - kLane);
+        put(row, 0, first, bias.first, columns < kLane ? columns : kLane);
+        if (columns > kLane) put(row, kLane, second, bias.second, columns - kLane);
     }
-    void put(int row, int c, V v, int n) const {
-        if (bias != nullptr) v += load(bias + c, n);
+    void put(int row, int c, V v, V more, int n) const {
+        if (biased) v += more;
         if (add != nullptr) v += load(add + row * add_stride + c, n);
         save<Format>(y + row * stride + c, v, n);
     }

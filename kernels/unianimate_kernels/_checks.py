@@ -1,6 +1,6 @@
 """What every op asks of its arguments, said in one sentence each."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -78,6 +78,26 @@ def expect_alike(
                 f"float32, bfloat16, float16 and float64"
             )
         expect_device(op, name, tensor, "x", x)
+
+
+def expect_list(
+    op: str, x: Tensor, name: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]
+) -> None:
+    """Check a list of weights beside a floating ``x``: how many, of which shapes, like ``x``.
+
+    Raises:
+        TypeError: not a tensor, or mixed dtypes.
+        ValueError: more or fewer tensors, other shapes, mixed devices.
+    """
+    if len(tensors) != len(shapes):
+        raise ValueError(f"{op}: {name} must be {len(shapes)} tensors, got {len(tensors)}")
+    dtype, device = x.dtype, x.device
+    for i, (tensor, shape) in enumerate(zip(tensors, shapes), 1):
+        alike = isinstance(tensor, Tensor) and tensor.dtype == dtype and tensor.device == device
+        if not alike or tensor.shape != shape:
+            which = f"{name}, tensor {i}"
+            expect_alike(op, x, {which: tensor})
+            expect_shape(op, which, tensor, shape)
 
 
 def expect_tensor(op: str, name: str, value: object) -> Tensor:

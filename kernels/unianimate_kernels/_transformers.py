@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
+from ._checks import (
+    expect_alike,
+    expect_list,
+    expect_not_empty,
+    expect_rank,
+    expect_shape,
+)
 
 ATTENTIONS = 2
 # weights of the layers one after the other: their slices in the list that `checked` returns
@@ -68,12 +74,9 @@ def checked(
         ),
         "proj_out": (proj_out, [(channels, inner), (channels,)]),
     }
-    weights: dict[str, Tensor] = {}
+    expect_alike(op, x, {})
+    weights: list[Tensor] = []
     for name, (tensors, wanted) in shapes.items():
-        if len(tensors) != len(wanted):
-            raise ValueError(f"{op}: {name} must be {len(wanted)} tensors, got {len(tensors)}")
-        for i, (tensor, shape) in enumerate(zip(tensors, wanted), 1):
-            expect_shape(op, f"{name}, tensor {i}", tensor, shape)
-            weights[f"{name}, tensor {i}"] = tensor
-    expect_alike(op, x, weights)
-    return list(weights.values())
+        expect_list(op, x, name, tensors, wanted)
+        weights += tensors
+    return weights

@@ -331,7 +331,12 @@ def test_autocast_casts_everything(op):
         (temporal_conv_block, {"x": torch.zeros(1, 30, 0, 3, 2)}, ValueError, "empty axis"),
         (temporal_conv_block, {"num_groups": 7}, ValueError, "divide the 30 channels"),
         (temporal_conv_block, {"biases": 3 * [torch.zeros(30)]}, ValueError, "must be 4 tensors"),
-        (temporal_conv_block, {"weights": 4 * [torch.zeros(30, 30, 3)]}, ValueError, "weights 1"),
+        (
+            temporal_conv_block,
+            {"weights": 4 * [torch.zeros(30, 30, 3)]},
+            ValueError,
+            "weights, tensor 1",
+        ),
         (temporal_conv_block, {"biases": 4 * [torch.zeros(30).half()]}, TypeError, "biases 1 is"),
         (temporal_transformer, {"x": torch.zeros(1, 30, 2, 3)}, ValueError, r"\(B, C, F, H, W\)"),
         (temporal_transformer, {"x": torch.zeros(1, 30, 0, 3, 2)}, ValueError, "empty axis"),

@@ -12,7 +12,7 @@ namespace {
 // value * gelu(gate) of the rows of a tile, `columns` of a vector
 template <class Format> struct Gated {
     typedef Value<Format> T;
-    const T *bias_value, *bias_gate;
+    Vector<Compute<T>> bias_value, bias_gate;
     T* y;
     int64_t stride;
     int columns;
@@ -23,8 +23,8 @@ template <class Format> struct Gated {
     void whole(int row, V value, V gate) const { put(row, value, gate, kColumns); }
     UA_KERNEL void part(int row, V value, V gate) const { put(row, value, gate, columns); }
     void put(int row, V value, V gate, int n) const {
-        value += load(bias_value, n);
-        gate += load(bias_gate, n);
+        value += bias_value;
+        gate += bias_gate;
         const bool short_result = sizeof(T) == sizeof(bfloat16);
         const V cdf = short_result ? normal_cdf_bfloat16(gate) : normal_cdf(gate);
         save<Format>(y + row * stride, value * gate * cdf, n);
@@ -61,18 +61,17 @@ public:
     // y = x + ...; `normed` and `wide` have room for the rows; y may be x
     void apply(const T* x, int64_t x_stride, int64_t rows, T* normed, T* wide, T* y,
                int64_t y_stride) const {
-        for (int64_t i = 0; i < rows; ++i) {
-            layer_norm<Format>(x + i * x_stride, dim_, static_cast<const T*>(w_.norm_weight),
-                       static_cast<const T*>(w_.norm_bias), eps_, normed + i * dim_);
-        }
+        layer_norm<Format>(x, x_stride, rows, dim_, static_cast<const T*>(w_.norm_weight),
+                           static_cast<const T*>(w_.norm_bias), eps_, normed);
         const T* bias = static_cast<const T*>(w_.bias_in);
         for (int64_t p = 0; p < panels_in_; ++p) {
             const int64_t c = p * kLane;
             over_rows<Format>(normed, dim_, rows, in_ + p * panel_size<Format>(dim_), dim_,
                               [&](int64_t row) {
-                                  return Gated<Format>{bias + c, bias + hidden_ + c,
-                                                  wide + row * hidden_ + c, hidden_,
-                                                  int(smaller(kLane, hidden_ - c))};
+                                  const int n = int(smaller(kLane, hidden_ - c));
+                                  return Gated<Format>{load(bias + c, n),
+                                                       load(bias + hidden_ + c, n),
+                                                       wide + row * hidden_ + c, hidden_, n};
                               });
         }
         out_.apply(wide, hidden_, rows, w_.bias_out, x, x_stride, y, y_stride);

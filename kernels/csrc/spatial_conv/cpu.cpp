@@ -95,8 +95,8 @@ private:
                 over_rows<Single<float>>(
                     spread + place * a_->block * row_, row_, n, panel + place * panel_, a_->in,
                     [&](int64_t row) {
-                        return Store<float>{nullptr, nullptr,         0,
-                                            to + row * kPanel, kPanel, int(kPanel)};
+                        return Store<float>{false, {}, nullptr, 0, to + row * kPanel, kPanel,
+                                            int(kPanel)};
                     });
             }
             for (int64_t i = 0; i < n; ++i) finish(first + i, p, sums + i * kPanel);

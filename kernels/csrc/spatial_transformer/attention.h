@@ -78,10 +78,8 @@ public:
     }
 
     void norm(const T* h, int64_t rows, T* normed) const {
-        for (int64_t i = 0; i < rows; ++i) {
-            layer_norm<Format>(h + i * inner_, inner_, static_cast<const T*>(w_.norm_weight),
-                       static_cast<const T*>(w_.norm_bias), eps_, normed + i * inner_);
-        }
+        layer_norm<Format>(h, inner_, rows, inner_, static_cast<const T*>(w_.norm_weight),
+                           static_cast<const T*>(w_.norm_bias), eps_, normed);
     }
 
     // Keys and values of n <= kGroup tokens, the source's from `first` on. Keys are made turned:
@@ -139,7 +137,7 @@ private:
         if constexpr (kPerUnit<T> == 2) {
             return PairRows{to, stride, row, kWidth};
         } else {
-            return Store<A>{nullptr, nullptr, 0, to + row * stride, stride, kWidth};
+            return Store<A>{false, {}, nullptr, 0, to + row * stride, stride, kWidth};
         }
     }
 

@@ -99,14 +99,15 @@ private:
         for (int64_t p = 0; p < panels_; ++p) {
             const int64_t c = p * Format::kPanel;
             const int columns = static_cast<int>(smaller(Format::kPanel, channels - c));
+            const Bias<T> added(bias + c, columns);
             M::convolve(rows, a_->frames, n * channels, packed_ + p * panel_, channels,
                         [&](int64_t row, int frame) {
-                            return Frames<Format>{bias + c,     last ? x + c : nullptr,
-                                             y + c,        a_->x.stride,
-                                             a_->y.stride, n,
-                                             a_->frames,   row,
-                                             M::kFrames,   frame,
-                                             columns};
+                            return Frames<Format>{added,        last ? x + c : nullptr,
+                                                  y + c,        a_->x.stride,
+                                                  a_->y.stride, n,
+                                                  a_->frames,   row,
+                                                  M::kFrames,   frame,
+                                                  columns};
                         });
         }
     }

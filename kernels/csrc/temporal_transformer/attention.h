@@ -43,10 +43,8 @@ public:
     // h += ... in place; `normed` has room for the rows, `qkv` for three times as many
     void apply(T* h, int64_t locations, T* normed, T* qkv, A* scratch) const {
         const int64_t rows = locations * frames_, row = 3 * inner_;
-        for (int64_t i = 0; i < rows; ++i) {
-            layer_norm<Format>(h + i * inner_, inner_, static_cast<const T*>(w_.norm_weight),
-                       static_cast<const T*>(w_.norm_bias), eps_, normed + i * inner_);
-        }
+        layer_norm<Format>(h, inner_, rows, inner_, static_cast<const T*>(w_.norm_weight),
+                           static_cast<const T*>(w_.norm_bias), eps_, normed);
         for (int i = 0; i < 3; ++i) {
             layers_[i].apply(normed, inner_, rows, nullptr, nullptr, 0, qkv + i * inner_, row);
         }

@@ -99,7 +99,8 @@ private:
         feed_forward_.apply(h, inner_, rows, normed, wide, h, inner_);
         const T* bias = static_cast<const T*>(a_->proj_out.bias);
         proj_out_.apply(h, inner_, rows, [&](int64_t row, int64_t c, int columns) {
-            return Frames<Format>{bias + c, x + c, y + c, xs, ys, n, frames, row, 1, 0, columns};
+            return Frames<Format>{{bias + c, columns}, x + c, y + c, xs, ys, n, frames, row, 1, 0,
+                                  columns};
         });
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .._autocast import autocast
-from .._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
+from .._checks import expect_alike, expect_list, expect_not_empty, expect_rank
 from .._dispatch import choose
 from .._inference import refusal
 
@@ -54,6 +54,7 @@ def temporal_conv_block(
     channels = x.shape[1]
     if num_groups < 1 or channels % num_groups:
         raise ValueError(f"{op}: num_groups must divide the {channels} channels, got {num_groups}")
+    expect_alike(op, x, {})
     lists = {
         "norm_weights": norm_weights,
         "norm_biases": norm_biases,
@@ -61,12 +62,8 @@ def temporal_conv_block(
         "biases": biases,
     }
     for name, tensors in lists.items():
-        if len(tensors) != STAGES:
-            raise ValueError(f"{op}: {name} must be {STAGES} tensors, got {len(tensors)}")
         shape = (channels, channels, 3, 1, 1) if name == "weights" else (channels,)
-        for stage, tensor in enumerate(tensors, 1):
-            expect_alike(op, x, {f"{name} {stage}": tensor})
-            expect_shape(op, f"{name} {stage}", tensor, shape)
+        expect_list(op, x, name, tensors, STAGES * [shape])
     given = (x, *(tensor for tensors in lists.values() for tensor in tensors))
     if choose(op, x, backend, {"native": refusal(given)}) == "native":
         from .native import forward
