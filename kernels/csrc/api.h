@@ -16,6 +16,14 @@ struct ua_array {
     int64_t stride[4];
 };
 
+// where an op packs its weights as its products read them
+struct ua_packed {
+    void* data;
+    int64_t size;   // bytes
+    int64_t kept;   // whether it outlives the call
+    int64_t filled; // whether an earlier call has packed them
+};
+
 // the head of every argument block
 struct ua_call {
     int64_t size;    // of the whole block: guards against a Python side of another version

@@ -71,6 +71,11 @@ template <class Format> inline int64_t panel_size(int64_t in) {
     return Format::kPanel * Format::units(in);
 }
 
+// whether packed weights up to `end` do
+inline bool fits(const ua_packed& packed, const void* end) {
+    return end <= static_cast<char*>(packed.data) + packed.size;
+}
+
 // packs one panel; row(i) is where output i of it lies, or null where there is none
 template <class Format, class Row>
 void pack_panel(const Row& row, int64_t in, Unit<Format>* to) {

@@ -18,6 +18,7 @@ from ._dispatch import (
     register,
     use_backend,
 )
+from ._packed import keep_packed_weights
 from .bidirectional_selective_scan import bidirectional_selective_scan
 from .causal_conv1d import causal_conv1d
 from .feed_forward import feed_forward
@@ -41,6 +42,7 @@ __all__ = [
     "feed_forward",
     "geglu",
     "group_norm_silu",
+    "keep_packed_weights",
     "selective_scan",
     "spatial_attention",
     "spatial_conv",

@@ -337,7 +337,12 @@ def test_autocast_casts_everything(op):
             ValueError,
             "weights, tensor 1",
         ),
-        (temporal_conv_block, {"biases": 4 * [torch.zeros(30).half()]}, TypeError, "biases, tensor 1 is"),
+        (
+            temporal_conv_block,
+            {"biases": 4 * [torch.zeros(30).half()]},
+            TypeError,
+            "biases, tensor 1 is",
+        ),
         (temporal_transformer, {"x": torch.zeros(1, 30, 2, 3)}, ValueError, r"\(B, C, F, H, W\)"),
         (temporal_transformer, {"x": torch.zeros(1, 30, 0, 3, 2)}, ValueError, "empty axis"),
         (temporal_transformer, {"num_groups": 7}, ValueError, "divide the 30 channels"),

@@ -21,6 +21,7 @@ from unianimate.pose import (
     align_pose,
     write_pose_pictures,
 )
+from unianimate_kernels import _packed
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,20 @@ def test_guidance_in_one_batch_or_two_passes_agree(pipeline, poses):
     options = {"num_frames": 6, "guidance_scale": 2.5}
     one, two = (pipeline(photo(), poses, low_memory=m, **options) for m in (False, True))
     assert np.abs(one.astype(int) - two).max() <= 1
+
+
+def test_weights_stay_packed_while_a_segment_is_made_unless_memory_is_low(pipeline, poses):
+    for low in (False, True):
+        kept = []
+        pipeline(
+            photo(),
+            poses,
+            num_frames=3,
+            low_memory=low,
+            progress=lambda *_: kept.append(len(_packed._kept.entries)),
+        )
+        assert len(set(kept)) == 1 and (kept[0] > 0) is not low
+        assert not _packed._kept.entries
 
 
 def test_the_poses_drive_the_video(pipeline, poses):

@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from unianimate.data.pictures import Fit
 from unianimate.models import UniAnimate, predict_both
 from unianimate.models.unet3d import Conditions
 from unianimate.pose import PoseSource
+from unianimate_kernels import keep_packed_weights
 
 from .checkpoint import Checkpoint, Nowhere, SamplerState, Store, recall, scheduler_memory
 from .denoise import denoise
@@ -112,8 +114,8 @@ class AnimatePipeline:
             seed: of all random draws, which are made on the CPU.
             long: how more frames than the network sees at once are made.
             fit: how the photo is brought to the size.
-            low_memory: run the two passes of guidance one after the other, and decode frame by
-                frame.
+            low_memory: run the two passes of guidance one after the other, keep no weights packed,
+                and decode frame by frame.
             progress: called after each step with steps done and steps in all.
             checkpoint: keeps what is finished, so that an interrupted run can go on; the frames
                 it has are yielded first.
@@ -281,7 +283,9 @@ class _Run:
                 kept[window] = made
             return made
 
-        with self.model.using("unet"):
+        # no weight changes until the segment is done, but packed ones take memory beside them
+        packed = nullcontext() if self.low_memory else keep_packed_weights()
+        with self.model.using("unet"), packed:
             unet = self.model.unet
 
             def predict(

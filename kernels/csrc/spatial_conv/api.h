@@ -9,7 +9,8 @@ struct ua_spatial_conv {
     ua_array y;      // (items, height, width, out)
     void* weight;    // (out, in, 3, 3) or (out, 3, 3, in), dense
     void* bias;      // (out), or NULL
-    void* workspace; // the packed weight, and for every thread what it works with
+    ua_packed packed;
+    void* workspace; // for every thread what it works with
     int64_t workspace_size;  // in float32
     int64_t channels_last;   // whether the weight is
     int64_t places, tiles;   // of a tile, as the dtype's has; of all pictures

@@ -26,8 +26,8 @@ public:
         panels_ = panels_of<Single<T>>(a->out);
         panel_ = kPanel * (a->in + 1);
         row_ = round_up(a->in, kLane) + kApart;
-        packed_ = static_cast<float*>(a->workspace);
-        threads_ = packed_ + panels_ * kPlaces * panel_;
+        packed_ = static_cast<float*>(a->packed.data);
+        threads_ = static_cast<float*>(a->workspace);
         nothing_ = kPlaces * a->block * row_;
         sums_ = nothing_ + row_;
         thread_size_ = sums_ + kPlaces * a->block * kPanel;
@@ -39,10 +39,12 @@ public:
             return "the tiles have another size than the library's: reinstall the package";
         }
         const float* end = threads_ + a_->call.threads * thread_size_;
-        if (end > static_cast<float*>(a_->workspace) + a_->workspace_size) {
+        if (end > static_cast<float*>(a_->workspace) + a_->workspace_size ||
+            !fits(a_->packed, packed_ + panels_ * kPlaces * panel_)) {
             return "the workspace is too small: reinstall the package";
         }
-        parallel_for_workers(a_->call.threads, panels_, [&](int64_t panel, int64_t worker) {
+        const int64_t panels = a_->packed.filled ? 0 : panels_;
+        parallel_for_workers(a_->call.threads, panels, [&](int64_t panel, int64_t worker) {
             pack(panel, threads_ + worker * thread_size_);
         });
         parallel_for_workers(a_->call.threads, (a_->tiles + a_->block - 1) / a_->block,

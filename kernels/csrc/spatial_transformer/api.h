@@ -16,7 +16,8 @@ struct ua_spatial_transformer {
     ua_attention attentions[UA_ATTENTIONS];
     ua_feed_forward_weights feed_forward;
     ua_linear proj_out; // back
-    void* workspace;    // statistics, packed weights, contexts, frames, then `thread_size` a thread
+    ua_packed packed;
+    void* workspace;    // statistics, contexts, frames, then `thread_size` a thread
     int64_t workspace_size, thread_size; // bytes; in float32
     int64_t together;                    // frames whose keys and values exist at once
     int64_t cut;                         // tokens whose statistics are taken at once

@@ -43,25 +43,24 @@ template <class Format> class TokenAttention {
     static constexpr int64_t kWidth = Format::kPanel;
 
 public:
-    // `slots` sources of `keys` tokens, `source` values wide
+    // `slots` sources of `keys` tokens, `source` values wide, are packed into `memory`
     TokenAttention(const ua_attention& weights, int64_t heads, int64_t head_dim, int64_t source,
-                   int64_t keys, int64_t slots, double eps, U* memory)
+                   int64_t keys, int64_t slots, double eps, U* packed, A* memory)
         : w_(weights), heads_(heads), head_dim_(head_dim), inner_(heads * head_dim),
           source_(source), keys_(keys), eps_(A(eps)), units_(Format::units(head_dim)),
           width_(round_up(head_dim, kWidth)), panels_(panels_of<Format>(head_dim)),
           size_keys_(round_up(keys, kPanel<A>) * units_),
           size_values_(round_up(keys, kPerUnit<T>) / kPerUnit<T> * width_) {
-        const auto take = [&](int64_t n) { return (memory += n) - n; };
-        q_ = take(heads * panels_ * panel_size<Format>(inner_));
-        v_ = take(heads * panels_ * panel_size<Format>(source));
-        out_ = {weights.to_out, inner_, inner_, memory};
-        take(out_.size());
-        packed_keys_ = take(slots * heads * size_keys_);
-        packed_values_ = take(slots * heads * size_values_);
-        end_ = memory;
+        q_ = packed;
+        v_ = q_ + heads * panels_ * panel_size<Format>(inner_);
+        out_ = {weights.to_out, inner_, inner_, v_ + heads * panels_ * panel_size<Format>(source)};
+        packed_keys_ = memory;
+        packed_values_ = packed_keys_ + slots * heads * size_keys_;
+        end_ = packed_values_ + slots * heads * size_values_;
     }
 
-    U* end() const { return end_; }
+    U* packed_end() const { return out_.packed + out_.size(); }
+    A* end() const { return end_; }
     int64_t panels() const { return 2 * heads_ * panels_ + out_.panels(); }
     void pack(int64_t p) const {
         const int64_t of_heads = heads_ * panels_;

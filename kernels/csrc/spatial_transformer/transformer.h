@@ -21,14 +21,14 @@ public:
         : a_(a), inner_(a->heads * a->head_dim), items_(a->batch * a->frames),
           cuts_((a->tokens + a->cut - 1) / a->cut),
           norm_(items_, cuts_, double(a->tokens), a->dim, a->groups, a->workspace),
-          proj_in_{a->proj_in.weight, inner_, a->dim, static_cast<U*>(norm_.end())},
+          proj_in_{a->proj_in.weight, inner_, a->dim, static_cast<U*>(a->packed.data)},
           among_(a->attentions[0], a->heads, a->head_dim, inner_, a->tokens, a->together, a->eps,
-                 proj_in_.packed + proj_in_.size()),
+                 proj_in_.packed + proj_in_.size(), static_cast<A*>(norm_.end())),
           to_context_(a->attentions[1], a->heads, a->head_dim, a->context_dim, a->keys,
-                      a->batch, a->eps, among_.end()),
-          feed_forward_(a->feed_forward, inner_, a->hidden, a->eps, to_context_.end()),
+                      a->batch, a->eps, among_.packed_end(), among_.end()),
+          feed_forward_(a->feed_forward, inner_, a->hidden, a->eps, to_context_.packed_end()),
           proj_out_{a->proj_out.weight, a->dim, inner_, feed_forward_.end()},
-          rows_(reinterpret_cast<T*>(proj_out_.packed + proj_out_.size())),
+          rows_(reinterpret_cast<T*>(to_context_.end())),
           threads_(reinterpret_cast<U*>(rows_) + a->together * a->tokens * inner_) {}
 
     const char* run() {
@@ -36,12 +36,12 @@ public:
         const U* end = threads_ + threads * a_->thread_size;
         if (reinterpret_cast<const char*>(end) >
                 static_cast<const char*>(a_->workspace) + a_->workspace_size ||
-            own() > a_->thread_size) {
+            own() > a_->thread_size || !fits(a_->packed, proj_out_.packed + proj_out_.size())) {
             return "the workspace is too small: reinstall the package";
         }
         // both read only what came in
         const int64_t cuts = items_ * cuts_;
-        parallel_for(threads, cuts + panels(), [&](int64_t i) {
+        parallel_for(threads, cuts + (a_->packed.filled ? 0 : panels()), [&](int64_t i) {
             i < cuts ? measure(i / cuts_, i % cuts_ * a_->cut) : pack(i - cuts);
         });
         parallel_for(threads, items_, [&](int64_t i) {

@@ -18,6 +18,7 @@ struct ua_temporal_conv_block {
     int64_t block; // locations of an item
     ua_array x, y;
     ua_stage stages[UA_STAGES];
+    ua_packed packed; // of one stage, or of all where it is kept
     void* workspace;
     int64_t workspace_size; // bytes
     double eps;

@@ -36,14 +36,14 @@ public:
         const int64_t rows = M::lines(a->frames) * a->channels * a->block;
         const int64_t weight = panel_size<Format>(3 * a->channels) * sizeof(U) / sizeof(Row);
         own_ = round_up(rows > weight ? rows : weight, 64);
-        packed_ = static_cast<U*>(norm_.end());
-        threads_ = reinterpret_cast<Row*>(packed_ + panels_ * panel_);
+        threads_ = static_cast<Row*>(norm_.end());
     }
 
     const char* run() {
         const Row* end = threads_ + a_->call.threads * own_;
         if (reinterpret_cast<const char*>(end) >
-            static_cast<const char*>(a_->workspace) + a_->workspace_size) {
+                static_cast<const char*>(a_->workspace) + a_->workspace_size ||
+            !fits(a_->packed, packed(UA_STAGES - 1) + panels_ * panel_)) {
             return "the workspace is too small: reinstall the package";
         }
         over_items([&](int64_t item, int64_t) { measure(a_->x, item); });
@@ -53,11 +53,13 @@ public:
             for (int64_t b = 0; b < a_->batch; ++b) {
                 norm_.fold(b, stage.norm_weight, stage.norm_bias, a_->eps);
             }
-            parallel_for_workers(a_->call.threads, panels_, [&](int64_t panel, int64_t worker) {
-                pack(stage, panel, rows_of(worker));
+            U* weight = packed(i);
+            const int64_t panels = a_->packed.filled ? 0 : panels_;
+            parallel_for_workers(a_->call.threads, panels, [&](int64_t panel, int64_t worker) {
+                pack(stage, panel, rows_of(worker), weight);
             });
             over_items([&](int64_t item, int64_t worker) {
-                convolve(stage, i == 0 ? a_->x : a_->y, last, item, rows_of(worker));
+                convolve(stage, weight, i == 0 ? a_->x : a_->y, last, item, rows_of(worker));
                 if (!last) measure(a_->y, item);
             });
         }
@@ -69,6 +71,9 @@ private:
         parallel_for_workers(a_->call.threads, items_, run);
     }
     Row* rows_of(int64_t worker) { return threads_ + worker * own_; }
+    U* packed(int stage) const {
+        return static_cast<U*>(a_->packed.data) + (a_->packed.kept ? stage : 0) * panels_ * panel_;
+    }
     int64_t first(int64_t item) const { return item % chunks_ * a_->block; }
     int64_t count(int64_t item) const { return smaller(a_->block, a_->space - first(item)); }
     T* start(const ua_array& of, int64_t item) const {
@@ -83,14 +88,15 @@ private:
         norm_.measure(item, row, a_->frames * n);
     }
 
-    void pack(const ua_stage& stage, int64_t panel, Row* rows) {
+    void pack(const ua_stage& stage, int64_t panel, Row* rows, U* weight) {
         const int64_t channels = a_->channels;
-        U* packed = reinterpret_cast<U*>(rows);
-        pack_weight<Format>(stage.weight, channels, 3 * channels, panel, packed);
-        M::order(packed, channels, packed_ + panel * panel_);
+        U* lying = reinterpret_cast<U*>(rows);
+        pack_weight<Format>(stage.weight, channels, 3 * channels, panel, lying);
+        M::order(lying, channels, weight + panel * panel_);
     }
 
-    void convolve(const ua_stage& stage, const ua_array& in, bool last, int64_t item, Row* rows) {
+    void convolve(const ua_stage& stage, const U* weight, const ua_array& in, bool last,
+                  int64_t item, Row* rows) {
         const int64_t channels = a_->channels, n = count(item);
         M::prepare(activated(in, item), a_->frames, n * channels, rows);
         const T* bias = static_cast<const T*>(stage.bias);
@@ -100,7 +106,7 @@ private:
             const int64_t c = p * Format::kPanel;
             const int columns = static_cast<int>(smaller(Format::kPanel, channels - c));
             const Bias<T> added(bias + c, columns);
-            M::convolve(rows, a_->frames, n * channels, packed_ + p * panel_, channels,
+            M::convolve(rows, a_->frames, n * channels, weight + p * panel_, channels,
                         [&](int64_t row, int frame) {
                             return Frames<Format>{added,        last ? x + c : nullptr,
                                                   y + c,        a_->x.stride,
@@ -144,7 +150,6 @@ private:
     int64_t chunks_, items_;
     ClipNorm<Format> norm_;
     int64_t panels_, panel_, own_;
-    U* packed_;
     Row* threads_;
 };
 

@@ -14,7 +14,8 @@ struct ua_temporal_transformer {
     ua_attention attentions[UA_ATTENTIONS];
     ua_feed_forward_weights feed_forward;
     ua_linear proj_out; // back
-    void* workspace;    // statistics, the packed weights, then `thread_size` for every thread
+    ua_packed packed;
+    void* workspace;    // statistics, then `thread_size` for every thread
     int64_t workspace_size, thread_size; // bytes; in float32
     int64_t block;                       // locations of an item
     double norm_eps, eps;                // of the group norm, and of the others

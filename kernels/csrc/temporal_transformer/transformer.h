@@ -21,25 +21,25 @@ public:
         : a_(a), inner_(a->heads * a->head_dim), items_((a->locations + a->block - 1) / a->block),
           norm_(a->batch, items_, double(a->frames) * a->locations, a->dim, a->groups,
                 a->workspace),
-          proj_in_{a->proj_in.weight, inner_, a->dim, static_cast<U*>(norm_.end())},
+          proj_in_{a->proj_in.weight, inner_, a->dim, static_cast<U*>(a->packed.data)},
           first_(a->attentions[0], a->frames, a->heads, a->head_dim, a->eps,
                  proj_in_.packed + proj_in_.size()),
           second_(a->attentions[1], a->frames, a->heads, a->head_dim, a->eps, first_.end()),
           feed_forward_(a->feed_forward, inner_, a->hidden, a->eps, second_.end()),
           proj_out_{a->proj_out.weight, a->dim, inner_, feed_forward_.end()},
-          threads_(proj_out_.packed + proj_out_.size()) {}
+          threads_(static_cast<U*>(norm_.end())) {}
 
     const char* run() {
         const int64_t threads = a_->call.threads;
         const U* end = threads_ + threads * a_->thread_size;
         if (reinterpret_cast<const char*>(end) >
                 static_cast<const char*>(a_->workspace) + a_->workspace_size ||
-            own() > a_->thread_size) {
+            own() > a_->thread_size || !fits(a_->packed, proj_out_.packed + proj_out_.size())) {
             return "the workspace is too small: reinstall the package";
         }
         // both read only what came in
         const int64_t all = a_->batch * items_;
-        parallel_for(threads, all + panels(), [&](int64_t i) {
+        parallel_for(threads, all + (a_->packed.filled ? 0 : panels()), [&](int64_t i) {
             i < all ? measure(i) : pack(i - all);
         });
         for (int64_t b = 0; b < a_->batch; ++b) {

@@ -41,7 +41,7 @@ def spatial_conv(
     expect_shape(op, "weight", weight, (weight.shape[0], x.shape[1], 3, 3))
     expect_shape(op, "bias", bias, (weight.shape[0],))
     given = (x, weight) if bias is None else (x, weight, bias)
-    slow = () if native_pays(x) else ("native",)
+    slow = () if native_pays(x, weight) else ("native",)
     if choose(op, x, backend, {"native": refusal(given)}, slow) == "native":
         from .native import forward
     else:

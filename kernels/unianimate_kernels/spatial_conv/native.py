@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._library import Arguments, Array, array, call, pointer
+from .._packed import Packed, packed
 from .._parts import round_up
 from .._registration import operator
 from .tiles import tiled
@@ -26,7 +27,9 @@ class _Arguments(Arguments):
         *((name, ctypes.c_int64) for name in ("items", "height", "width", "dim_in", "dim_out")),
         ("x", Array),
         ("y", Array),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "workspace")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        ("packed", Packed),
+        ("workspace", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("workspace_size", "channels_last")),
         *((name, ctypes.c_int64) for name in ("places", "tiles", "block")),
     ]
@@ -40,7 +43,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rows = rows.contiguous()
     items, height, width, channels = rows.shape
     channels_last = weight.is_contiguous(memory_format=torch.channels_last)
-    weight = weight if channels_last else weight.contiguous()
+    dense = weight if channels_last else weight.contiguous()
     out, threads = weight.shape[0], torch.get_num_threads()
     y = x.new_empty(items, height, width, out)
     places, tiles = tiled(x)
@@ -50,27 +53,29 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     block = max(1, fair // _ROWS) * _ROWS
     panels = -(-out // _PANEL)
     own = max(places * block * (row + _PANEL) + row, 9 * _PANEL * (channels + 1))
-    size = places * panels * _PANEL * (channels + 1) + threads * own
-    workspace = torch.empty(size, dtype=torch.float32)
+    values = places * panels * _PANEL * (channels + 1)
+    workspace = torch.empty(threads * own, dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
-    arguments = _Arguments(
-        items=items,
-        height=height,
-        width=width,
-        dim_in=channels,
-        dim_out=out,
-        x=array(rows),
-        y=array(y),
-        weight=weight.data_ptr(),
-        bias=pointer(bias),
-        workspace=workspace.data_ptr(),
-        workspace_size=size,
-        channels_last=channels_last,
-        places=places,
-        tiles=tiles,
-        block=block,
-    )
-    call("spatial_conv_forward", arguments, x)
+    with packed("spatial_conv", [weight], 4 * values) as room:
+        arguments = _Arguments(
+            items=items,
+            height=height,
+            width=width,
+            dim_in=channels,
+            dim_out=out,
+            x=array(rows),
+            y=array(y),
+            weight=dense.data_ptr(),
+            bias=pointer(bias),
+            packed=room,
+            workspace=workspace.data_ptr(),
+            workspace_size=threads * own,
+            channels_last=channels_last,
+            places=places,
+            tiles=tiles,
+            block=block,
+        )
+        call("spatial_conv_forward", arguments, x)
     return y.permute(0, 3, 1, 2)
 
 

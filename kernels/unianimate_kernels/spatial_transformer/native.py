@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._inference import computes_in
 from .._library import Arguments, Array, array, call
+from .._packed import Packed, packed
 from .._parts import part, round_up
 from .._registration import operator
 from ..temporal_conv.native import like_video, rows_of
@@ -33,6 +34,7 @@ class _Arguments(Arguments):
         *((name, ctypes.c_int64) for name in ("keys", "context_dim")),
         *((name, Array) for name in ("x", "y", "context")),
         ("weights", ctypes.c_void_p * _WEIGHTS),
+        ("packed", Packed),
         ("workspace", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("workspace_size", "thread_size", "together", "cut")),
         *((name, ctypes.c_int64) for name in ("run", "block", "chunk")),
@@ -72,46 +74,49 @@ def _transform(
     of_key = num_heads * (head_dim + width)
     of_frame = round_up(tokens, _GROUP) * of_key + tokens * inner
     together = max(1, min(items, _TOGETHER_BYTES // (4 * of_frame)))
-    packed = sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in weights if w.dim() == 2)
+    matrices = [weight for weight in weights if weight.dim() == 2]
+    values = sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in matrices)
     # those of queries and values are packed head by head
-    packed += 2 * num_heads * width * (inner + context_dim)
+    values += 2 * num_heads * width * (inner + context_dim)
     channels = round_up(dim, _LANES)
     cuts = items * -(-tokens // _CHUNK)
-    # sums in double; tables, packed weights, contexts, frames, and what the threads need
-    size = 16 * cuts * channels + 4 * (3 * items * channels + packed)
+    # sums in double; tables, contexts, frames, and what the threads need
+    size = 16 * cuts * channels + 4 * 3 * items * channels
     size += 4 * (batch * round_up(keys, _GROUP) * of_key + together * of_frame)
     size += 4 * threads * thread_size
     workspace = torch.empty(size, dtype=torch.uint8)
     # dense, and alive until the call is over
     dense = [weight.contiguous() for weight in weights]
     context = context if context.stride(2) == 1 else context.contiguous()
-    arguments = _Arguments(
-        batch=batch,
-        frames=frames,
-        tokens=tokens,
-        dim=dim,
-        groups=num_groups,
-        heads=num_heads,
-        head_dim=head_dim,
-        hidden=hidden,
-        keys=keys,
-        context_dim=context_dim,
-        x=array(rows),
-        y=array(rows_of(y)),
-        context=array(context),
-        weights=tuple(weight.data_ptr() for weight in dense),
-        workspace=workspace.data_ptr(),
-        workspace_size=size,
-        thread_size=thread_size,
-        together=together,
-        cut=_CHUNK,
-        run=run,
-        block=_BLOCK,
-        chunk=chunk,
-        norm_eps=norm_eps,
-        eps=eps,
-    )
-    call("spatial_transformer_forward", arguments, x)
+    with packed("spatial_transformer", matrices, 4 * values, num_heads) as room:
+        arguments = _Arguments(
+            batch=batch,
+            frames=frames,
+            tokens=tokens,
+            dim=dim,
+            groups=num_groups,
+            heads=num_heads,
+            head_dim=head_dim,
+            hidden=hidden,
+            keys=keys,
+            context_dim=context_dim,
+            x=array(rows),
+            y=array(rows_of(y)),
+            context=array(context),
+            weights=tuple(weight.data_ptr() for weight in dense),
+            packed=room,
+            workspace=workspace.data_ptr(),
+            workspace_size=size,
+            thread_size=thread_size,
+            together=together,
+            cut=_CHUNK,
+            run=run,
+            block=_BLOCK,
+            chunk=chunk,
+            norm_eps=norm_eps,
+            eps=eps,
+        )
+        call("spatial_transformer_forward", arguments, x)
     return y
 
 

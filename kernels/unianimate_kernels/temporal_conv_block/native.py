@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._inference import computes_in
 from .._library import Arguments, Array, array, call
+from .._packed import Packed, packed
 from .._registration import operator
 from ..selective_scan.reference import accumulator
 from ..temporal_conv.native import like_video, rows_of
@@ -39,6 +40,7 @@ class _Arguments(Arguments):
         ("x", Array),
         ("y", Array),
         ("stages", _Stage * STAGES),
+        ("packed", Packed),
         ("workspace", ctypes.c_void_p),
         ("workspace_size", ctypes.c_int64),
         ("eps", ctypes.c_double),
@@ -64,9 +66,11 @@ def _convolve(
     width = -(-channels // _LANES) * _LANES
     panels = -(-channels // _PANEL)
     items = batch * -(-space // block)
-    # sums in double, tables, a packed weight with four products of two frames, and for every thread
-    # the rows of those with two frames more, or a panel of a weight
-    shared = 3 * batch * width + 4 * panels * _PANEL * channels
+    # of a weight four products of two frames
+    of_stage = 4 * 4 * panels * _PANEL * channels
+    # sums in double, tables, and for every thread the rows of those with two frames more, or a
+    # panel of a weight
+    shared = 3 * batch * width
     own = max(block * (2 * frames + 4), 3 * _PANEL) * channels + 64
     size = 16 * items * width + dtype.itemsize * (shared + torch.get_num_threads() * own)
     workspace = torch.empty(size, dtype=torch.uint8)
@@ -75,21 +79,23 @@ def _convolve(
         [tensor.contiguous() for tensor in stage]
         for stage in zip(norm_weights, norm_biases, weights, biases, strict=True)
     ]
-    arguments = _Arguments(
-        batch=batch,
-        frames=frames,
-        space=space,
-        channels=channels,
-        groups=num_groups,
-        block=block,
-        x=array(rows),
-        y=array(rows_of(y)),
-        stages=tuple(tuple(tensor.data_ptr() for tensor in stage) for stage in stages),
-        workspace=workspace.data_ptr(),
-        workspace_size=size,
-        eps=eps,
-    )
-    call("temporal_conv_block_forward", arguments, x)
+    with packed("temporal_conv_block", weights, STAGES * of_stage, at_once=of_stage) as room:
+        arguments = _Arguments(
+            batch=batch,
+            frames=frames,
+            space=space,
+            channels=channels,
+            groups=num_groups,
+            block=block,
+            x=array(rows),
+            y=array(rows_of(y)),
+            stages=tuple(tuple(tensor.data_ptr() for tensor in stage) for stage in stages),
+            packed=room,
+            workspace=workspace.data_ptr(),
+            workspace_size=size,
+            eps=eps,
+        )
+        call("temporal_conv_block_forward", arguments, x)
     return y
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._inference import computes_in
 from .._library import Arguments, Array, array, call
+from .._packed import Packed, packed
 from .._parts import round_up
 from .._registration import operator
 from ..selective_scan.reference import accumulator
@@ -32,6 +33,7 @@ class _Arguments(Arguments):
         ("x", Array),
         ("y", Array),
         ("weights", ctypes.c_void_p * _WEIGHTS),
+        ("packed", Packed),
         ("workspace", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("workspace_size", "thread_size", "block")),
         ("norm_eps", ctypes.c_double),
@@ -61,36 +63,39 @@ def _transform(
     heads = max(1, min(num_heads, _COPY_BYTES // (head_size * dtype.itemsize)))
     scratch = heads * head_size + (round_up(frames, _LANES) + width) * 2 * _LANES
     thread_size = scratch + block * frames * row
-    packed = sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in weights if w.dim() == 2)
+    matrices = [weight for weight in weights if weight.dim() == 2]
+    values = sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in matrices)
     items = batch * -(-locations // block)
     channels = round_up(dim, _LANES)
-    # sums in double, tables, the packed weights, and rows for every thread
+    # sums in double, tables, and rows for every thread
     size = 16 * items * channels
-    size += dtype.itemsize * (3 * batch * channels + packed)
+    size += dtype.itemsize * 3 * batch * channels
     size += dtype.itemsize * torch.get_num_threads() * thread_size
     workspace = torch.empty(size, dtype=torch.uint8)
     # dense, and alive until the call is over
     dense = [weight.contiguous() for weight in weights]
-    arguments = _Arguments(
-        batch=batch,
-        frames=frames,
-        locations=locations,
-        dim=dim,
-        groups=num_groups,
-        heads=num_heads,
-        head_dim=head_dim,
-        hidden=hidden,
-        x=array(rows),
-        y=array(rows_of(y)),
-        weights=tuple(weight.data_ptr() for weight in dense),
-        workspace=workspace.data_ptr(),
-        workspace_size=size,
-        thread_size=thread_size,
-        block=block,
-        norm_eps=norm_eps,
-        eps=eps,
-    )
-    call("temporal_transformer_forward", arguments, x)
+    with packed("temporal_transformer", matrices, 4 * values) as room:
+        arguments = _Arguments(
+            batch=batch,
+            frames=frames,
+            locations=locations,
+            dim=dim,
+            groups=num_groups,
+            heads=num_heads,
+            head_dim=head_dim,
+            hidden=hidden,
+            x=array(rows),
+            y=array(rows_of(y)),
+            weights=tuple(weight.data_ptr() for weight in dense),
+            packed=room,
+            workspace=workspace.data_ptr(),
+            workspace_size=size,
+            thread_size=thread_size,
+            block=block,
+            norm_eps=norm_eps,
+            eps=eps,
+        )
+        call("temporal_transformer_forward", arguments, x)
     return y
 
 

@@ -1,0 +1,155 @@
+"""Weights that native ops have packed, kept from call to call."""
+
+import threading
+
+import gates
+import pytest
+import torch
+from layer_inputs import conv_inputs, spatial_inputs, transformer_inputs
+
+from unianimate_kernels import (
+    _library,
+    _packed,
+    keep_packed_weights,
+    spatial_conv,
+    spatial_transformer,
+    temporal_conv_block,
+    temporal_transformer,
+)
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def spatial_conv_inputs():
+    frames = conv_inputs(1, 5, 3, 4, 32, 4)
+    weight = frames["weights"][0].repeat(1, 1, 1, 3, 1).flatten(3)
+    return {"x": frames["x"][0].transpose(0, 1), "weight": weight, "bias": frames["biases"][0]}
+
+
+OPS = {
+    spatial_conv: spatial_conv_inputs,
+    temporal_conv_block: lambda: conv_inputs(2, 5, 3, 4, 32, 4),
+    temporal_transformer: lambda: transformer_inputs(2, 5, 3, 4, 32, 4, 2, 16, 40),
+    spatial_transformer: lambda: spatial_inputs(2, 5, 3, 4, 32, 4, 2, 16, 40, 7, 18),
+}
+
+
+def parameters(value):
+    if isinstance(value, list):
+        return [parameters(item) for item in value]
+    return torch.nn.Parameter(value, requires_grad=False)
+
+
+@pytest.fixture(params=OPS, ids=lambda op: op.__name__)
+def op(request):
+    return request.param
+
+
+@pytest.fixture(params=DTYPES, ids=str)
+def given(request, op):
+    """Inputs whose weights are parameters."""
+    inputs = gates.cast(OPS[op](), request.param, frozenset())
+    kept = {"x", "context", "num_groups", "num_heads"}
+    return {k: value if k in kept else parameters(value) for k, value in inputs.items()}
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def test_kept_weights_are_read_and_change_no_bit(op, given):
+    want = op(**given, backend="native")
+    with keep_packed_weights():
+        assert torch.equal(op(**given, backend="native"), want)
+        ((memory, _),) = _packed._kept.entries.values()
+        assert torch.equal(op(**given, backend="native"), want)
+        # what was kept decides: a second call packs nothing
+        memory.zero_()
+        assert not torch.equal(op(**given, backend="native"), want)
+        assert len(_packed._kept.entries) == 1
+    assert not _packed._kept.entries
+    assert torch.equal(op(**given, backend="native"), want)
+
+
+def weights_of(value):
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from weights_of(item)
+    elif isinstance(value, torch.nn.Parameter) and value.dim() > 1:
+        yield value
+
+
+def test_a_changed_weight_is_packed_again(op, given):
+    with keep_packed_weights():
+        op(**given, backend="native")
+        for weight in weights_of(given):
+            weight.mul_(-0.5)
+            got = op(**given, backend="native")
+            _packed._kept.entries.clear()
+            assert torch.equal(got, op(**given, backend="native"))
+
+
+def test_only_parameters_are_kept(op, given):
+    plain = gates.cast(OPS[op](), given["x"].dtype, frozenset())
+    with keep_packed_weights():
+        op(**plain, backend="native")
+        assert not _packed._kept.entries
+        with torch.inference_mode():
+            op(**{k: v.clone() if k == "x" else v for k, v in given.items()}, backend="native")
+
+
+def test_no_more_is_kept_than_there_is_room_for(op, given, monkeypatch):
+    want = op(**given, backend="native")
+    monkeypatch.setattr(_packed, "_MOST_BYTES", 100)
+    with keep_packed_weights():
+        assert torch.equal(op(**given, backend="native"), want)
+        assert not _packed._kept.entries
+
+
+def test_a_call_that_fails_leaves_nothing(op, given, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("refused")
+
+    with keep_packed_weights():
+        with monkeypatch.context() as patch:
+            patch.setattr(_library, "_function", lambda _: fail)
+            with pytest.raises(RuntimeError, match="refused"):
+                op(**given, backend="native")
+        assert not _packed._kept.entries
+
+
+@pytest.mark.skipif(_library.cpu_level != "avx512", reason="this CPU has one instruction set")
+def test_instruction_sets_do_not_share(op, given, monkeypatch):
+    with keep_packed_weights():
+        op(**given, backend="native")
+        monkeypatch.setattr(_library, "cpu_level", "avx2")
+        got = op(**given, backend="native")
+    assert torch.equal(got, op(**given, backend="native"))
+
+
+def test_threads_and_inner_blocks():
+    inputs = {
+        name: value if name == "x" else parameters(value)
+        for name, value in gates.cast(spatial_conv_inputs(), torch.float32, frozenset()).items()
+    }
+    seen = []
+
+    def other():
+        with torch.no_grad():
+            spatial_conv(**inputs, backend="native")
+        seen.append((_packed._kept.scopes, len(_packed._kept.entries)))
+
+    with keep_packed_weights():
+        with keep_packed_weights():
+            spatial_conv(**inputs, backend="native")
+        assert len(_packed._kept.entries) == 1
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert seen == [(0, 0)]
+    assert not _packed._kept.entries and not _packed._kept.scopes
+    with pytest.raises(KeyError), keep_packed_weights():
+        raise KeyError
+    assert not _packed._kept.scopes
