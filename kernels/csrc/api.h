@@ -6,7 +6,7 @@
 #pragma once
 #include <stdint.h>
 
-#define UA_ABI_VERSION 1
+#define UA_ABI_VERSION 2
 
 enum { UA_FLOAT32 = 0, UA_BFLOAT16 = 1, UA_FLOAT64 = 2, UA_FLOAT16 = 3 };
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 _FOLDER = Path(__file__).parent
 _PATH = _FOLDER / "libunianimate_kernels.so"
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2, torch.float16: 3}
@@ -114,13 +114,9 @@ def native_off(entry: str) -> dict[str, str]:
     return off
 
 
-@torch.compiler.assume_constant_result
 def bfloat16_products() -> bool:
     """Say whether the CPU code multiplies bfloat16 by instructions made for it."""
-    if library is None or cpu_level != "avx512" or not hasattr(library, "ua_cpu_bfloat16"):
-        return False
-    library.ua_cpu_bfloat16.restype = ctypes.c_int64
-    return bool(library.ua_cpu_bfloat16())
+    return _bfloat16_products and cpu_level == "avx512"
 
 
 def build_report() -> dict[str, Any]:
@@ -147,6 +143,7 @@ def _load() -> tuple[ctypes.CDLL | None, str, str | None, str | None]:
         return None, "", reason, reason
     _share_thread_pool(found)
     found.ua_cpu_level.restype = ctypes.c_char_p
+    found.ua_cpu_bfloat16.restype = ctypes.c_int64
     level = (found.ua_cpu_level() or b"").decode()
     cpu = None if level else "this CPU has no AVX2, which the library was built for"
     return found, level, cpu, report.get("cuda")
@@ -173,3 +170,5 @@ def _share_thread_pool(found: ctypes.CDLL) -> None:
 
 _functions: dict[str, Any] = {}
 library, cpu_level, cpu_off, cuda_off = _load()
+# asked once: a compiler cannot trace a call into the library
+_bfloat16_products = bool(library is not None and library.ua_cpu_bfloat16())
