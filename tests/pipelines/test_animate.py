@@ -62,18 +62,16 @@ def test_guidance_in_one_batch_or_two_passes_agree(pipeline, poses):
     assert np.abs(one.astype(int) - two).max() <= 1
 
 
-def test_weights_stay_packed_while_a_segment_is_made_unless_memory_is_low(pipeline, poses):
-    for low in (False, True):
-        kept = []
-        pipeline(
-            photo(),
-            poses,
-            num_frames=3,
-            low_memory=low,
-            progress=lambda *_: kept.append(len(_packed._kept.entries)),
-        )
-        assert len(set(kept)) == 1 and (kept[0] > 0) is not low
-        assert not _packed._kept.entries
+@pytest.mark.parametrize("low", [False, True])
+def test_weights_stay_packed_for_a_segment_unless_memory_is_low(pipeline, poses, low):
+    kept = []
+
+    def progress(*_):
+        kept.append(len(_packed._kept.entries))
+
+    pipeline(photo(), poses, num_frames=3, low_memory=low, progress=progress)
+    assert len(set(kept)) == 1 and (kept[0] > 0) is not low
+    assert not _packed._kept.entries
 
 
 def test_the_poses_drive_the_video(pipeline, poses):

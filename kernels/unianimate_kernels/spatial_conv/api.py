@@ -22,8 +22,9 @@ def spatial_conv(
         x: (N, C, H, W); the fast form is channels-last in memory, which the result keeps.
         weight: (C_out, C, 3, 3), channels last or not.
         bias: (C_out,) or None; weight and bias have x's dtype.
-        backend: a name binds the call to that backend; None takes the first that can serve it.
-            The native one is for float32 and has no gradient.
+        backend: a name binds the call to that backend; None takes the first that can serve it
+            and is not slower than the next. The native one is for float32 and bfloat16 and has no
+            gradient.
 
     Returns:
         (N, C_out, H, W).
