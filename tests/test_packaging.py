@@ -96,8 +96,9 @@ def test_a_compiler_that_is_not_there_is_reported_not_fatal(tmp_path):
 
 def test_a_broken_linker_is_reported_not_fatal(tmp_path):
     compiler = tmp_path / "g++"
-    # what it would compile is empty, and linking fails
-    refuse, write = 'case "$*" in *-shared*) exit 3;; esac', 'eval ": > \\"\\${$#}\\""'
+    # what it would compile is empty, linking fails, and asked who it is it says nothing
+    refuse = 'case "$*" in *-shared*) exit 3;; --version) exit;; esac'
+    write = 'eval ": > \\"\\${$#}\\""'
     compiler.write_text(f"#!/bin/sh\n{refuse}\n{write}\n")
     compiler.chmod(0o755)
     done, package = build(tmp_path, CXX=str(compiler))
