@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from . import _library
 
@@ -87,10 +88,11 @@ def packed(
 
 def keeps(weights: Sequence[Tensor]) -> bool:
     """Return whether an op's packed weights outlive its call, if there is room."""
-    return _kept.scopes > 0 and all(
-        isinstance(weight, torch.nn.Parameter) and not weight.is_inference() for weight in weights
-    )
+    if not _kept.scopes:
+        return False
+    return all(type(weight) is Parameter and not weight.is_inference() for weight in weights)
 
 
-def _state(weight: Tensor) -> tuple[object, ...]:
-    return weight.data_ptr(), weight._version, weight.dtype, weight.shape, weight.stride()
+def _state(weight: Tensor) -> tuple[int, int, int]:
+    # while it is kept, no other tensor has its identity
+    return id(weight), weight.data_ptr(), weight._version
