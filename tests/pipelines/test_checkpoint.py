@@ -176,6 +176,22 @@ def test_what_is_kept_comes_back(tmp_path):
     assert again.load().step == 2
 
 
+def test_a_frame_that_is_interrupted_leaves_no_half(tmp_path, monkeypatch):
+    begun(tmp_path / "run")
+    release(tmp_path / "run")
+    again = Checkpoint(tmp_path / "run", resume=True)
+    again.open({"seed": 1})
+
+    def stop(*_):
+        raise SystemExit(143)
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(SystemExit):
+        again.keep_frame(1, np.full((4, 5, 3), 7, np.uint8))
+    assert list(again.scratch.iterdir()) == []
+    assert len(list(again.frames())) == 1
+
+
 def test_without_resume_it_starts_afresh(tmp_path):
     begun(tmp_path / "run")
     (tmp_path / "run" / "scratch" / "out.mp4").write_bytes(b"half")

@@ -245,10 +245,12 @@ class Checkpoint:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
+            partial.replace(path)
         except OSError as error:
             error.filename = error.filename or str(path)
             raise
-        partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         _sync(path.parent)
 
 
