@@ -11,8 +11,11 @@ from ._checks import (
     expect_rank,
     expect_shape,
 )
+from ._parts import round_up
 
 ATTENTIONS = 2
+# more outputs than a panel of the library has
+_PANEL = 32
 # weights of the layers one after the other: their slices in the list that `checked` returns
 LAYERS = tuple(
     slice(start, end) for start, end in ((0, 2), (2, 4), (4, 11), (11, 18), (18, 24), (24, 26))
@@ -80,3 +83,9 @@ def checked(
         expect_list(op, x, name, tensors, wanted)
         weights += tensors
     return weights
+
+
+def to_pack(weights: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+    """Return the matrices among the weights, and how many values they take when packed."""
+    matrices = [weight for weight in weights if weight.dim() == 2]
+    return matrices, sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in matrices)

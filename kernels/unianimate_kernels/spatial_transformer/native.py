@@ -12,6 +12,7 @@ from .._library import Arguments, Array, array, call
 from .._packed import Packed, packed
 from .._parts import part, round_up
 from .._registration import operator
+from .._transformers import to_pack
 from ..temporal_conv.native import like_video, rows_of
 
 # lanes of the widest vectors, outputs of a panel, and tokens whose keys are made at once
@@ -74,8 +75,7 @@ def _transform(
     of_key = num_heads * (head_dim + width)
     of_frame = round_up(tokens, _GROUP) * of_key + tokens * inner
     together = max(1, min(items, _TOGETHER_BYTES // (4 * of_frame)))
-    matrices = [weight for weight in weights if weight.dim() == 2]
-    values = sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in matrices)
+    matrices, values = to_pack(weights)
     # those of queries and values are packed head by head
     values += 2 * num_heads * width * (inner + context_dim)
     channels = round_up(dim, _LANES)

@@ -12,11 +12,12 @@ from .._library import Arguments, Array, array, call
 from .._packed import Packed, packed
 from .._parts import round_up
 from .._registration import operator
+from .._transformers import to_pack
 from ..selective_scan.reference import accumulator
 from ..temporal_conv.native import like_video, rows_of
 
-# more outputs than a panel of the library has, and lanes than its vectors
-_PANEL, _LANES = 32, 16
+# more lanes than the vectors of the library have
+_LANES = 16
 # what the rows of an item, and the copies of a location that is attended to, should fit into
 _CACHE_BYTES, _COPY_BYTES = 512 * 1024, 256 * 1024
 # items there should be; they tell how sums are cut, so the threads have no say in it
@@ -63,8 +64,7 @@ def _transform(
     heads = max(1, min(num_heads, _COPY_BYTES // (head_size * dtype.itemsize)))
     scratch = heads * head_size + (round_up(frames, _LANES) + width) * 2 * _LANES
     thread_size = scratch + block * frames * row
-    matrices = [weight for weight in weights if weight.dim() == 2]
-    values = sum(round_up(w.shape[0], 2 * _PANEL) * w.shape[1] for w in matrices)
+    matrices, values = to_pack(weights)
     items = batch * -(-locations // block)
     channels = round_up(dim, _LANES)
     # sums in double, tables, and rows for every thread
