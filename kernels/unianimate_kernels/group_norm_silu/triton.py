@@ -52,9 +52,10 @@ def _load(pointer, inside):
 @triton.jit
 def _shift(embedding_ptr, index, inside):
     """Return what the embedding adds to channels, or 0."""
-    if embedding_ptr is None:
-        return 0.0
-    return _load(embedding_ptr + index, inside)
+    shift = 0.0
+    if embedding_ptr is not None:  # Triton 3.6 compiles what stands behind a `return`, too
+        shift = _load(embedding_ptr + index, inside)
+    return shift
 
 
 @triton.jit

@@ -122,9 +122,10 @@ def _frame(t, F, REVERSE: tl.constexpr):
 @triton.jit
 def _load_vector(ptr, d, D):
     """Read a parameter (D,); zeros where it is absent."""
-    if ptr is None:
-        return tl.zeros(d.shape, tl.float32)
-    return tl.load(ptr + d, mask=d < D, other=0.0)
+    value = tl.zeros(d.shape, tl.float32)
+    if ptr is not None:  # Triton 3.6 compiles what stands behind a `return`, too
+        value = tl.load(ptr + d, mask=d < D, other=0.0)
+    return value
 
 
 @triton.jit

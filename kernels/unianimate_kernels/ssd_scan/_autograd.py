@@ -91,6 +91,8 @@ def register(forward: Operator, backward: Operator) -> None:
 
     def gradients(ctx: Any, grad: Tensor | None, grad_state: Tensor | None) -> tuple[Any, ...]:
         *tensors, initial_state = ctx.saved_tensors
+        if grad_state is not None and not grad_state.numel():
+            grad_state = None  # nobody asked for the final state
         if grad is None:
             grad = tensors[0].new_zeros(tensors[0].shape)
         found = backward(

@@ -33,7 +33,7 @@ WARPS = 4
 
 
 @triton.jit
-def _dot(a, b, PRECISION: tl.constexpr = "tf32x3"):
+def _dot(a, b, PRECISION: tl.constexpr = tl.constexpr("tf32x3")):
     return tl.dot(a, b, input_precision=PRECISION)
 
 
@@ -121,9 +121,10 @@ def _copy_state(
 @triton.jit
 def _parameter(ptr, h):
     """Read a number of a head; zero where the parameter is absent."""
-    if ptr is None:
-        return 0.0
-    return tl.load(ptr + h)
+    value = 0.0
+    if ptr is not None:  # Triton 3.6 compiles what stands behind a `return`, too
+        value = tl.load(ptr + h)
+    return value
 
 
 @triton.jit

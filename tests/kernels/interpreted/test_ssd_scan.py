@@ -93,7 +93,8 @@ def test_opcheck():
     inputs = {name: value.float().requires_grad_() for name, value in make_inputs(3).items()}
     state = inputs.pop("initial_state")
     ssd_scan(**inputs, backend="triton")
-    torch.library.opcheck(
-        torch.ops.unianimate.ssd_scan_triton,
-        (*inputs.values(), True, False, None, state, True),
-    )
+    for returned in (True, False):  # without it the final state is empty, and so is its gradient
+        torch.library.opcheck(
+            torch.ops.unianimate.ssd_scan_triton,
+            (*inputs.values(), True, False, None, state, returned),
+        )
