@@ -49,8 +49,12 @@ def cases(scale):
     ]
 
 
-def group(mode, dim, height, width, frames, dtype):
-    return f"temporal mixer, C={dim} {height}x{width} F={frames}, {dtype}, {mode}"
+DTYPE = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+
+def group(mode, dim, height, width, frames):
+    name = str(DTYPE).removeprefix("torch.")
+    return f"temporal mixer, C={dim} {height}x{width} F={frames}, {name}, {mode}"
 
 
 @pytest.mark.parametrize(
@@ -59,17 +63,17 @@ def group(mode, dim, height, width, frames, dtype):
 )
 def bench_layouts_agree(ours, other):
     torch.manual_seed(0)
-    block, same = ours(64), other(64)
+    device = "cuda" if HAS_PEERS else "cpu"  # they are for GPUs
+    block, same = ours(64).to(device), other(64).to(device)
     randomise(block)
     same.load_state_dict(block.state_dict())
-    x = torch.randn(1, 64, 5, 3, 2)
+    x = torch.randn(1, 64, 5, 3, 2, device=device)
     with torch.no_grad():
         torch.testing.assert_close(same(x), block(x), atol=1e-4, rtol=1e-4)
 
 
 def bench_mixer(run, case):
     mode, dim, height, width, frames, form = case
-    dtype = torch.bfloat16 if run.device.type == "cuda" else torch.float32
     cost = measure_mixer(
         *(form, FORMS[form]),
         dim=dim,
@@ -77,15 +81,14 @@ def bench_mixer(run, case):
         frames=frames,
         mode=mode,
         device=run.device,
-        dtype=dtype,
+        dtype=DTYPE,
         budget=run.budget,
         fewest=run.fewest,
     )
-    name = str(dtype).removeprefix("torch.")
     run.add(
         Record(
             section="blocks",
-            group=group(mode, dim, height, width, frames, name),
+            group=group(*case[:-1]),
             form=form,
             seconds=cost.seconds,
             low=cost.low,
@@ -94,6 +97,6 @@ def bench_mixer(run, case):
             frames=frames,
             peak_bytes=cost.peak_bytes,
             note="" if cost.seconds is not None else "out of memory",
-            extra={"mode": mode, "dim": dim, "size": f"{height}x{width}", "dtype": name},
+            extra={"mode": mode, "dim": dim, "size": f"{height}x{width}", "dtype": str(DTYPE)},
         )
     )

@@ -87,7 +87,7 @@ class Op:
         cpu: sizes for a CPU before those that all ops share.
         widen: channels of the op over those of the video; a scan is twice as wide.
         heavy: forms that are left out at more than so many numbers a tensor on a CPU.
-        inference: the op is for a CPU without gradients, and measured there alone.
+        inference: the op's own forms have no gradients; on a GPU only those in Triton count.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Op:
 
     def cases(self, scale: str) -> list[tuple[Shape, torch.dtype, str, str]]:
         """Return (shape, dtype, direction, form) to measure: "smoke", "cpu" or "gpu"."""
-        if self.inference and scale == "gpu":
+        if self.inference and scale == "gpu" and "triton" not in self.forms:
             return []
         directions = ("forward",) if self.inference else ("forward", "both")
         shared = {"smoke": SMOKE_SHAPES, "cpu": _CPU_SHAPES, "gpu": unet_shapes()}[scale]

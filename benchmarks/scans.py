@@ -26,8 +26,10 @@ def scan_inputs(shape, dtype, device, *, geometric=False):
 def materialising_rows(x, dt, A, B, C, D, z, dt_bias):
     """Scan as the reference of mamba-ssm does: all decays and updates in memory first.
 
-    x, dt, z are (batch, width, frames), B and C (batch, states, frames).
+    x, dt, z are (batch, width, frames), B and C (batch, states, frames). It computes in float32.
     """
+    dtype = x.dtype
+    x, dt, B, C, z = (t.float() for t in (x, dt, B, C, z))
     delta = softplus(dt + dt_bias[:, None])
     decays = torch.exp(torch.einsum("bdl,dn->bdln", delta, A))
     updates = torch.einsum("bdl,bnl,bdl->bdln", delta, B, x)
@@ -35,7 +37,7 @@ def materialising_rows(x, dt, A, B, C, D, z, dt_bias):
     for frame in range(x.shape[-1]):
         state = decays[:, :, frame] * state + updates[:, :, frame]
         outputs.append(torch.einsum("bdn,bn->bd", state, C[:, :, frame]))
-    return (torch.stack(outputs, dim=-1) + D[:, None] * x) * silu(z)
+    return ((torch.stack(outputs, dim=-1) + D[:, None] * x) * silu(z)).to(dtype)
 
 
 def materialising(x, dt, A, B, C, D, z, dt_bias):

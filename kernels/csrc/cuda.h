@@ -10,6 +10,9 @@
 #include <cuda_runtime.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
+
+#include <type_traits>
 
 #include "api.h"
 
@@ -55,6 +58,51 @@ template <class T> inline bool pairs_aligned(const ua_array& array) {
     int64_t odd = reinterpret_cast<uintptr_t>(array.data) % (2 * sizeof(T)) != 0;
     for (int64_t stride : array.stride) odd |= stride & 1;
     return odd == 0;
+}
+
+// `width` neighbours, a power of two: one access of at most 16 bytes, aligned to its size. Types of
+// two bytes stay packed in registers until they are asked for.
+template <class T, int width> struct Piece {
+    static constexpr bool kPacked = sizeof(T) == 2 && width > 1;
+    typedef std::conditional_t<kPacked, uint32_t, T> Word;
+    struct alignas(width * sizeof(T)) Words {
+        Word v[kPacked ? width / 2 : width];
+    } words;
+
+    __device__ __forceinline__ Piece() {}
+    __device__ __forceinline__ explicit Piece(const T* p)
+        : words(*reinterpret_cast<const Words*>(p)) {}
+    __device__ __forceinline__ float operator[](int i) const {
+        if constexpr (kPacked) {
+            T pair[2];
+            memcpy(pair, &words.v[i / 2], sizeof pair);
+            return load(pair + i % 2);
+        } else {
+            return load(words.v + i);
+        }
+    }
+    __device__ __forceinline__ static void store(T* p, const float (&value)[width]) {
+        Words words;
+        if constexpr (kPacked) {
+#pragma unroll
+            for (int i = 0; i < width; i += 2) {
+                alignas(4) T pair[2];
+                store2(pair, make_float2(value[i], value[i + 1]));
+                memcpy(&words.v[i / 2], pair, sizeof pair);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < width; ++i) ::store(words.v + i, value[i]);
+        }
+        *reinterpret_cast<Words*>(p) = words;
+    }
+};
+
+// says whether pieces may be used at every multiple of `width` of the last axis
+template <class T> inline bool pieces_aligned(const ua_array& array, int width) {
+    bool aligned = reinterpret_cast<uintptr_t>(array.data) % (width * sizeof(T)) == 0;
+    for (int64_t stride : array.stride) aligned &= stride % width == 0;
+    return aligned;
 }
 
 // ---- functions, on the special function unit where it is accurate enough for float32 results
@@ -108,6 +156,13 @@ constexpr unsigned kWholeWarp = 0xffffffffu;
 
 // the sum over the lanes of a warp, in all of them
 __device__ __forceinline__ float warp_sum(float v) {
+    for (int distance = 16; distance > 0; distance /= 2) {
+        v += __shfl_xor_sync(kWholeWarp, v, distance);
+    }
+    return v;
+}
+
+__device__ __forceinline__ double warp_sum(double v) {
     for (int distance = 16; distance > 0; distance /= 2) {
         v += __shfl_xor_sync(kWholeWarp, v, distance);
     }

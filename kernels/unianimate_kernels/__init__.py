@@ -24,6 +24,7 @@ from .causal_conv1d import causal_conv1d
 from .feed_forward import feed_forward
 from .geglu import geglu
 from .group_norm_silu import group_norm_silu
+from .resnet_block import resnet_block
 from .selective_scan import selective_scan
 from .spatial_attention import spatial_attention
 from .spatial_conv import spatial_conv
@@ -43,6 +44,7 @@ __all__ = [
     "geglu",
     "group_norm_silu",
     "keep_packed_weights",
+    "resnet_block",
     "selective_scan",
     "spatial_attention",
     "spatial_conv",
@@ -109,20 +111,29 @@ register(
     triton=triton_backend(),
     reference=REFERENCE,
 )
-register("feed_forward", native=inference_backend("feed_forward"), reference=REFERENCE)
 register(
-    "temporal_transformer",
-    native=inference_backend("temporal_transformer"),
+    "feed_forward",
+    native=inference_backend("feed_forward"),
+    triton=triton_backend(),
     reference=REFERENCE,
 )
 register(
+    "temporal_transformer",
+    native=inference_backend("temporal_transformer"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+)
+register("resnet_block", triton=triton_backend(), reference=REFERENCE)
+register(
     "temporal_conv_block",
     native=inference_backend("temporal_conv_block"),
+    triton=triton_backend(),
     reference=REFERENCE,
 )
 register(
     "spatial_transformer",
     native=inference_backend("spatial_transformer"),
+    triton=triton_backend(),
     reference=REFERENCE,
 )
 check_process_backend()

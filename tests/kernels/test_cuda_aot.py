@@ -19,6 +19,9 @@ REGISTER_CAPS = {
     "scan_backward": 128,
     "sum_": 64,
     "ssd_sum_shares": 64,
+    # of group_norm_silu, in blocks of 256 threads: 4 blocks at once, or 3 of the backward passes
+    **dict.fromkeys(("moments_", "fold_", "apply_"), 64),
+    **dict.fromkeys(("slopes_", "input_"), 80),
     "": 128,
 }
 SOURCES = {path.parent.name: path for path in cuda_aot.cuda_sources()}
@@ -60,3 +63,15 @@ def test_the_loop_over_frames_of_a_scan_has_no_barrier_and_no_shuffle(op, arch):
         # two channels of 16 states, and softplus and gate of both
         exponentials = 14 if "true" in kernel.name else 36
         assert kernel.count_in_loops("MUFU.EX2") == exponentials, kernel.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["80", "90"])
+def test_group_norm_reads_16_bytes_a_thread_and_several_rows_at_once(arch):
+    kernels = cuda_aot.kernels_of(SOURCES["group_norm_silu"], arch)
+    wide = [k for k in kernels if re.search(r"(moments|apply)_kernel<\w+, (8|4), true>", k.name)]
+    assert len(wide) == 6  # three dtypes
+    for kernel in wide:
+        assert kernel.count_in_loops("LDG.E.128", "LDG.E.128") >= 4, kernel.name
+        if "apply" in kernel.name:
+            assert kernel.count_in_loops("STG.E.128", "STG.E.128") >= 4, kernel.name

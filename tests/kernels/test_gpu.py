@@ -8,6 +8,13 @@ from typing import Any
 import gates
 import pytest
 import torch
+from layer_inputs import (
+    conv_inputs,
+    feed_forward_inputs,
+    resnet_inputs,
+    spatial_inputs,
+    transformer_inputs,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import unianimate_kernels as kernels
@@ -22,6 +29,15 @@ DEVICE = "cuda"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 FRAMES = (1, 2, 3, 4, 5, 15, 16, 17, 33, 65, 87, 97)
 CASES = [(op, backend) for op in ops() for backend in ("native", "triton")]
+# ops of whole layers, which have no gradient of their own
+INFERENCE = (
+    "feed_forward",
+    "temporal_transformer",
+    "spatial_transformer",
+    "temporal_conv_block",
+    "resnet_block",
+)
+TRAINED = [(op, backend) for op, backend in CASES if op not in INFERENCE]
 PARAMETERS = {
     "selective_scan": {"A", "D", "dt_bias", "initial_state"},
     "bidirectional_selective_scan": {"A", "D", "dt_bias"},
@@ -78,7 +94,28 @@ def make_inputs(op: str, frames: int) -> dict[str, Any]:
             return {"x": x, "weight": random(24, 16, 3, 1, 1), "bias": random(24)}
         case "geglu":
             return {"x": random(*rows, 2 * width)}
+        case "feed_forward":
+            return on_gpu(feed_forward_inputs((frames, SPACE), width, 40))
+        case "temporal_transformer":
+            return on_gpu(transformer_inputs(2, frames, 2, 3, 96, 32, 2, 32, 136))
+        case "spatial_transformer":
+            return on_gpu(spatial_inputs(1, frames, 3, 5, 96, 32, 3, 32, 136, 7, 48))
+        case "temporal_conv_block":
+            return on_gpu(conv_inputs(2, frames, 3, 4, 96, 32))
+        case "resnet_block":
+            return on_gpu(resnet_inputs(frames, 4, 5, 64, 96, 32))
     raise ValueError(f"no example of {op}: add one")
+
+
+def on_gpu(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Move tensors, and those in lists of them."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, list):
+            return [move(item) for item in value]
+        return value.to(DEVICE) if isinstance(value, torch.Tensor) else value
+
+    return {name: move(value) for name, value in inputs.items()}
 
 
 def parameters(op: str) -> frozenset[str]:
@@ -105,18 +142,20 @@ def test_meets_the_gate(op, backend, frames, dtype):
         backend=backend,
         dtype=dtype,
         parameters=parameters(op),
+        gradients=op not in INFERENCE,
     )
 
 
 @pytest.mark.parametrize(("op", "backend"), CASES)
-def test_gradients_are_deterministic_on_any_stream(op, backend):
+def test_results_are_deterministic_on_any_stream(op, backend):
     skip_if_off(op, backend)
     inputs = gates.cast(make_inputs(op, 17), torch.bfloat16, parameters(op))
-    first = gates.run(getattr(kernels, op), inputs, backend=backend)
+    options = {"backend": backend, "gradients": op not in INFERENCE}
+    first = gates.run(getattr(kernels, op), inputs, **options)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        second = gates.run(getattr(kernels, op), inputs, backend=backend)
+        second = gates.run(getattr(kernels, op), inputs, **options)
     torch.cuda.current_stream().wait_stream(stream)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
@@ -135,7 +174,7 @@ class Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("op", "backend"), CASES)
+@pytest.mark.parametrize(("op", "backend"), TRAINED)
 def test_opcheck(op, backend):
     skip_if_off(op, backend)
     inputs = gates.cast(make_inputs(op, 5), torch.float32, parameters(op))
@@ -149,7 +188,7 @@ def test_opcheck(op, backend):
         torch.library.opcheck(function, tuple(leaves))
 
 
-@pytest.mark.parametrize(("op", "backend"), CASES)
+@pytest.mark.parametrize(("op", "backend"), TRAINED)
 def test_cuda_graph_replays_forward_and_backward(op, backend):
     skip_if_off(op, backend)
     call = getattr(kernels, op)

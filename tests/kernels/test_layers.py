@@ -7,12 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_inputs import conv_inputs, feed_forward_inputs, spatial_inputs, transformer_inputs
+from layer_inputs import (
+    conv_inputs,
+    feed_forward_inputs,
+    resnet_inputs,
+    spatial_inputs,
+    transformer_inputs,
+)
 
 from unianimate_kernels import (
     BackendError,
     _library,
     feed_forward,
+    resnet_block,
     spatial_transformer,
     temporal_conv_block,
     temporal_transformer,
@@ -34,8 +41,12 @@ LAYERS = {
 }
 
 
+# and that which has no native form
+ALL = {**LAYERS, resnet_block: partial(resnet_inputs, 2, 3, 4, 12, 30, 6)}
+
+
 def given_in(op, dtype):
-    return gates.cast(LAYERS[op](), dtype, frozenset())
+    return gates.cast(ALL[op](), dtype, frozenset())
 
 
 def check(op, inputs, dtype):
@@ -302,7 +313,7 @@ def test_opcheck(op):
         torch.library.opcheck(registered, arguments)
 
 
-@pytest.mark.parametrize("op", LAYERS)
+@pytest.mark.parametrize("op", ALL)
 def test_compiles_without_a_graph_break(op):
     inputs = given_in(op, torch.float32)
     with torch.no_grad():
@@ -310,7 +321,7 @@ def test_compiles_without_a_graph_break(op):
         torch.testing.assert_close(compiled(**inputs), op(**inputs))
 
 
-@pytest.mark.parametrize("op", LAYERS)
+@pytest.mark.parametrize("op", ALL)
 def test_autocast_casts_everything(op):
     inputs = given_in(op, torch.float32)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -359,6 +370,15 @@ def test_autocast_casts_everything(op):
         (spatial_transformer, {"context": torch.zeros(2, 7, 17)}, ValueError, r"\(24, 17\)"),
         (spatial_transformer, {"context": torch.zeros(2, 7, 18).half()}, TypeError, "context is"),
         (temporal_transformer, {"norm": 2 * [torch.zeros(30).half()]}, TypeError, "norm, tensor 1"),
+        (resnet_block, {"x": torch.zeros(2, 12, 3)}, ValueError, r"\(N, C, H, W\)"),
+        (resnet_block, {"x": torch.zeros(2, 12, 0, 4)}, ValueError, "empty axis"),
+        (resnet_block, {"num_groups": 4}, ValueError, "12 channels of x and the 30 of the result"),
+        (resnet_block, {"embedding": torch.zeros(2, 12)}, ValueError, r"shape \(2, 30\)"),
+        (resnet_block, {"embedding": torch.zeros(2, 30).half()}, TypeError, "embedding is"),
+        (resnet_block, {"skip": []}, ValueError, "skip must be 2 tensors"),
+        (resnet_block, {"conv1": []}, ValueError, "conv1 must be 2 tensors"),
+        (resnet_block, {"conv2": 2 * [torch.zeros(30)]}, ValueError, "conv2, tensor 1"),
+        (resnet_block, {"norm2": 2 * [torch.zeros(12)]}, ValueError, "norm2, tensor 1"),
     ],
 )
 def test_bad_input_is_refused(op, changed, error, message):

@@ -1,10 +1,14 @@
 """ssd_scan's GPU kernels compiled without a GPU: no spills, no local memory, bounded registers."""
 
 import pytest
+import torch
 
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
-from unianimate_kernels.ssd_scan import triton as kernels  # noqa: E402
+import triton.language as tl  # noqa: E402
+
+from unianimate_kernels.ssd_scan import triton as backward  # noqa: E402
+from unianimate_kernels.ssd_scan import triton_forward as forward  # noqa: E402
 
 STRIDES = ("i64:16",) * 4
 
@@ -20,27 +24,27 @@ def describe(kernel, activation, carries, frames):
     given |= dict.fromkeys(states, state)
     given |= dict.fromkeys(("F", "space", "heads", "shared"), "i32")
     given |= {"P": "i32:16", "N": "i32:16", "REVERSE": False, "SOFTPLUS": True, "T": frames}
-    backward = kernel is kernels.backward_kernel
-    given["CHANNELS"] = kernels.BACKWARD_CHANNELS if backward else kernels.CHANNELS
+    is_backward = kernel is backward.backward_kernel
+    given["CHANNELS"] = backward.BACKWARD_CHANNELS if is_backward else forward.CHANNELS
     given |= {"steps": "i32", "ADJOINT": True, "PRECISION": "tf32x3" if carries else "ieee"}
-    given["STATES"] = kernels.STATES
+    given["STATES"] = forward.STATES
     return {parameter.name: given[parameter.name] for parameter in kernel.params}
 
 
 # kernel, states, frames of a chunk, registers; sm_80 takes the most
 CASES = [
-    (kernels.forward_kernel, False, 16, 168),
-    (kernels.forward_kernel, False, 32, 255),
-    (kernels.forward_kernel, True, 32, 255),
-    (kernels.sweep_kernel, True, 16, 160),
-    (kernels.backward_kernel, False, 16, 136),
-    (kernels.backward_kernel, True, 16, 255),
+    (forward.forward_kernel, False, 16, 168),
+    (forward.forward_kernel, False, 32, 255),
+    (forward.forward_kernel, True, 32, 255),
+    (backward.sweep_kernel, True, 16, 160),
+    (backward.backward_kernel, False, 16, 136),
+    (backward.backward_kernel, True, 16, 255),
 ]
 
 
 def check(arch, kernel, carries, frames, registers, activation):
     arguments = describe(kernel, activation, carries, frames)
-    compiled = aot.compile_kernel(kernel, arch, arguments, num_warps=kernels.WARPS, num_stages=1)
+    compiled = aot.compile_kernel(kernel, arch, arguments, num_warps=forward.WARPS, num_stages=1)
     aot.check(compiled, registers=registers)
 
 
@@ -57,3 +61,51 @@ def test_triton_kernels_stay_in_registers_everywhere(
     kernel, carries, frames, registers, arch, activation
 ):
     check(arch, kernel, carries, frames, registers, activation)
+
+
+# frames of the clip, states, carried, registers at two bytes a number
+HALF_CASES = [
+    (16, 64, False, 176),
+    (17, 64, False, 176),
+    (32, 64, False, 192),
+    (33, 64, False, 192),
+    (65, 64, False, 255),
+    (17, 64, True, 255),
+    (16, 128, True, 255),
+]
+
+
+def check_half(arch, frames, d_state, carries, registers, dtype):
+    x = torch.empty(1, frames, 6144, 10, 64, dtype=dtype, device="meta")
+    B = torch.empty(1, frames, 6144, 1, d_state, dtype=dtype, device="meta")
+    options = forward.half_options(x, B, carries, None)
+    assert options.carries == carries
+    _, constants = forward.half_tiles(x, B, options)
+    assert constants["OPERAND"] == (tl.bfloat16 if dtype == torch.bfloat16 else tl.float32)
+    assert constants["LEAD"] == frames % 2
+    kernel = forward.carrying_kernel if carries else forward.single_kernel
+    launched = {name: constants.pop(name) for name in ("num_warps", "num_stages")}
+    activation = "*bf16" if dtype == torch.bfloat16 else "*fp16"
+    tensor = (activation, *STRIDES)
+    given = {**constants, "dt": tensor[:4], "out_ptr": activation, "P": "i32:16", "N": "i32:16"}
+    given |= dict.fromkeys(("x", "B", "C", "z"), tensor)
+    given |= dict.fromkeys(("A_ptr", "D_ptr", "bias_ptr", "initial_ptr", "final_ptr"), "*fp32")
+    given |= dict.fromkeys(("F", "space", "heads", "shared", "most"), "i32")
+    given |= {"REVERSE": True, "SOFTPLUS": True}
+    arguments = {parameter.name: given[parameter.name] for parameter in kernel.params}
+    aot.check(aot.compile_kernel(kernel, arch, arguments, **launched), registers=registers)
+
+
+@pytest.mark.parametrize(("frames", "d_state", "carries", "registers"), HALF_CASES)
+def test_half_kernels_stay_in_registers(frames, d_state, carries, registers):
+    check_half(90, frames, d_state, carries, registers, torch.bfloat16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("arch", [80, 90, 100])
+@pytest.mark.parametrize(("frames", "d_state", "carries", "registers"), HALF_CASES)
+def test_half_kernels_stay_in_registers_everywhere(
+    frames, d_state, carries, registers, arch, dtype
+):
+    check_half(arch, frames, d_state, carries, registers, dtype)

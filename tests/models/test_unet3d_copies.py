@@ -17,7 +17,7 @@ MIXERS = {
     "mamba2": Mamba2Spec(d_state=8, head_dim=16),
 }
 # temporal_conv takes torch's convolution on a CPU because it measures faster; it makes no copy
-OFF = {op: reason for op in ops() if (reason := available_backends(op)["native"]) is not None}
+OFF = {op: reason for op in ops() if (reason := available_backends(op).get("native")) is not None}
 
 
 def prepared(mixer, batch, frames=3, size=(8, 4)):

@@ -60,6 +60,24 @@ def spatial_inputs(
     return {"x": inputs.pop("x"), "context": draw(batch, keys, source), **inputs}
 
 
+def resnet_inputs(batch, height, width, channels, out_channels, groups, embedding=True):
+    draw = random(channels)
+
+    def conv(out, into, size):
+        return [draw(out, into, size, size) / (size * into**0.5), draw(out)]
+
+    return {
+        "x": draw(batch, height, width, channels).permute(0, 3, 1, 2),
+        "embedding": draw(batch, out_channels) if embedding else None,
+        "num_groups": groups,
+        "norm1": [draw(channels), draw(channels)],
+        "conv1": conv(out_channels, channels, 3),
+        "norm2": [draw(out_channels), draw(out_channels)],
+        "conv2": conv(out_channels, out_channels, 3),
+        "skip": conv(out_channels, channels, 1) if out_channels != channels else [],
+    }
+
+
 def conv_inputs(batch, frames, height, width, channels, groups):
     draw = random(channels)
     return {

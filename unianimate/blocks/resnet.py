@@ -7,7 +7,7 @@ from torch.nn.functional import dropout, interpolate, silu
 from unianimate.blocks._layout import channels_last, from_frames, per_frame, to_frames
 from unianimate.blocks._plain import are_plain
 from unianimate.blocks.norm import GroupNorm
-from unianimate_kernels import spatial_conv, temporal_conv, temporal_conv_block
+from unianimate_kernels import resnet_block, spatial_conv, temporal_conv, temporal_conv_block
 
 
 def zero_init(module: nn.Module) -> None:
@@ -157,16 +157,38 @@ class ResnetBlock(nn.Module):
             need = "was built without emb_dim and takes no" if self.emb_proj is None else "needs an"
             raise ValueError(f"ResnetBlock: it {need} emb")
         x = channels_last(x)
-        frames = to_frames(x)
-        h = self.conv1(self.norm1(frames))
+        frames, shift = to_frames(x), None
         if emb is not None and self.emb_proj is not None:
-            h = self.norm2(h, per_frame(self.emb_proj(silu(emb)), x.shape[2]).to(h.dtype))
-        else:
-            h = self.norm2(h)
-        h = self.conv2(dropout(h, self.dropout, self.training))
-        shortcut = frames if self.skip is None else self.skip(frames)
-        y = from_frames(shortcut + h, x.shape[0])
+            shift = per_frame(self.emb_proj(silu(emb)), x.shape[2])
+        y = from_frames(self._convolve(frames, shift), x.shape[0])
         return y if self.temporal_conv is None else self.temporal_conv(y)
+
+    def _convolve(self, x: Tensor, shift: Tensor | None) -> Tensor:
+        if self._runs_in_one_op():
+            return resnet_block(
+                x,
+                None if shift is None else shift.to(x.dtype),
+                self.norm1.num_groups,
+                list(self.norm1.parameters()),
+                list(self.conv1.parameters()),
+                list(self.norm2.parameters()),
+                list(self.conv2.parameters()),
+                [] if self.skip is None else list(self.skip.parameters()),
+                eps=self.norm1.eps,
+            )
+        h = self.conv1(self.norm1(x))
+        h = self.norm2(h, None if shift is None else shift.to(h.dtype))
+        h = self.conv2(dropout(h, self.dropout, self.training))
+        return (x if self.skip is None else self.skip(x)) + h
+
+    def _runs_in_one_op(self) -> bool:
+        norms = (self.norm1, self.norm2)
+        convs = [c for c in (self.conv1, self.conv2, self.skip) if c is not None]
+        plain = are_plain((GroupNorm, SpatialConv, nn.Conv2d), *norms, *convs)
+        settings = {(norm.num_groups, norm.eps, norm.activation) for norm in norms}
+        alike = len(settings) == 1 and self.norm1.activation == "silu"
+        drops = self.training and self.dropout > 0
+        return plain and alike and not drops and not torch.is_grad_enabled()
 
     def extra_repr(self) -> str:
         """Tell the sizes."""

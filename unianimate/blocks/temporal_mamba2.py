@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 
 from unianimate.blocks._layout import (
     channels_last,
@@ -12,6 +13,7 @@ from unianimate.blocks._layout import (
     to_frames,
     to_locations,
 )
+from unianimate.blocks._plain import are_plain
 from unianimate.blocks.mamba import (
     CausalConv,
     MambaState,
@@ -104,19 +106,21 @@ class TemporalMamba2(nn.Module):
         """
         check_streaming("TemporalMamba2", self.bidirectional, return_state or state is not None)
         x = channels_last(x)
-        projected = self.in_proj(to_locations(self._normalise(x)))
+        projected = self._project(to_locations(self._normalise(x)))
         gate, steps = projected[..., : self._columns[0]], self._steps(projected)
         gate = self._heads(gate)
         bc, value, bc_reverse = self._columns[1:4]
         onward = projected.narrow(-1, self._columns[0], bc + value)
         if self.bidirectional:
             backward = projected.narrow(-1, self._columns[0] + bc, value + bc_reverse)
-            mixed, final = self._onward(self.conv(onward), gate, steps[0], None)[0], None
+            mixed, final = self._onward(self.conv(onward), gate, steps[0]), None
             mixed = mixed + self._backward(backward, gate, steps[1])
         else:
             conv_state, scan_state = (None, None) if state is None else state
             v, conv_state = self.conv.stream(onward, conv_state)
-            mixed, scan_state = self._onward(v, gate, steps[0], scan_state)
+            mixed, scan_state = self._onward(
+                v, gate, steps[0], initial_state=scan_state, return_final_state=True
+            )
             final = MambaState(conv_state, scan_state)
         h = self.out_proj(self.norm_out(mixed.flatten(3)))
         y = x + from_locations(h, *x.shape[3:])
@@ -127,34 +131,40 @@ class TemporalMamba2(nn.Module):
             return self.norm(x)
         return from_frames(self.norm(to_frames(x)), x.shape[0])
 
+    def _project(self, rows: Tensor) -> Tensor:
+        """Return in_proj of the rows; on a GPU with so many columns more as align the rows.
+
+        Its tensor cores and the kernels that read the rows take 16 bytes at once of aligned ones;
+        Triton sees it of strides that are multiples of 16.
+        """
+        missing = -sum(self._columns) % 16
+        if rows.device.type == "cpu" or not missing or not are_plain((nn.Linear,), self.in_proj):
+            return self.in_proj(rows)
+        return linear(rows, pad(self.in_proj.weight, (0, 0, 0, missing)))
+
     def _steps(self, projected: Tensor) -> tuple[Tensor, ...]:
-        return projected[..., sum(self._columns[:4]) :].split(self.num_heads, dim=-1)
+        steps = projected[..., sum(self._columns[:4]) : sum(self._columns)]
+        return steps.split(self.num_heads, dim=-1)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, self.head_dim))
 
-    def _onward(
-        self, convolved: Tensor, gate: Tensor, step: Tensor, state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _onward(self, convolved: Tensor, gate: Tensor, step: Tensor, **state: Any) -> Any:
         N = self.d_state
         B, C, v = convolved.split([N, N, convolved.shape[-1] - 2 * N], dim=-1)
         A, D, dt_bias = self.scan(v)
-        mixed, final = ssd_scan(
-            self._heads(v), step, A, B.unsqueeze(3), C.unsqueeze(3), D, gate, dt_bias,
-            initial_state=state, return_final_state=True,
-        )  # fmt: skip
-        return mixed, final
+        return ssd_scan(
+            self._heads(v), step, A, B.unsqueeze(3), C.unsqueeze(3), D, gate, dt_bias, **state
+        )
 
-    def _backward(self, columns: Tensor, gate: Tensor, step: Tensor) -> Tensor:
+    def _backward(self, columns: Tensor, gate: Tensor, step: Tensor) -> Any:
         N = self.d_state
         convolved = self.conv_reverse(columns, reverse=True)
         v, B, C = convolved.split([convolved.shape[-1] - 2 * N, N, N], dim=-1)
         A, D, dt_bias = self.scan_reverse(v)
-        mixed = ssd_scan(
+        return ssd_scan(
             self._heads(v), step, A, B.unsqueeze(3), C.unsqueeze(3), D, gate, dt_bias, reverse=True
         )
-        assert isinstance(mixed, Tensor)
-        return mixed
 
     def extra_repr(self) -> str:
         """Tell the sizes."""

@@ -36,7 +36,7 @@ def feed_forward(
         bias_out: (C,).
         eps: added to the variance of a row.
         backend: a name binds the call to that backend; None takes the first that can serve it.
-            The native one has no gradient.
+            The native and the Triton one have no gradient.
 
     Returns:
         (..., C), contiguous, in x's dtype.
@@ -71,9 +71,12 @@ def feed_forward(
     expect_shape(op, "weight_in", weight_in, (2 * hidden, dim))
     expect_shape(op, "bias_in", bias_in, (2 * hidden,))
     expect_shape(op, "bias_out", bias_out, (dim,))
-    limits = {"native": refusal((x, *weights.values()))}
-    if choose(op, x, backend, limits) == "native":
-        from .native import forward
-    else:
-        from .reference import forward
+    why = refusal((x, *weights.values()))
+    match choose(op, x, backend, {"native": why, "triton": why}):
+        case "native":
+            from .native import forward
+        case "triton":
+            from .triton import forward
+        case _:
+            from .reference import forward
     return forward(x, norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out, eps)

@@ -16,6 +16,12 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _BLOCK = 65536
 _MAX_BLOCKS = 128
 
+# the same for csrc/group_norm_silu/cuda.cu, whose thread blocks take a tile of channels of such a
+# block: thread blocks in all, values of the smallest one, and channels of a tile, as it splits them
+_THREAD_BLOCKS = 1536
+_THREAD_BLOCK = 16384
+_TILE = 640
+
 
 def is_rows(x: Tensor) -> bool:
     """Say whether the channels are dense; a single channel is a plane."""
@@ -82,6 +88,18 @@ def blocks(x: Tensor) -> tuple[int, int]:
     """Return how many rows of x share a partial sum, and how many such blocks an item has."""
     rows = x.numel() // (x.shape[0] * x.shape[1])
     block = max(-(-rows // _MAX_BLOCKS), _BLOCK // x.shape[1], 4)
+    return block, -(-rows // block)
+
+
+def thread_blocks(x: Tensor) -> tuple[int, int]:
+    """Return what `blocks` does for the CUDA code: enough of them, of the same size, for any GPU.
+
+    Larger ones than that only save partial sums, of which there are two or three a channel.
+    """
+    rows = x.numel() // (x.shape[0] * x.shape[1])
+    values = max(x.numel() // _THREAD_BLOCKS, _THREAD_BLOCK)
+    count = -(-rows // max(values // min(x.shape[1], _TILE), 4))
+    block = -(-rows // count)
     return block, -(-rows // block)
 
 

@@ -31,7 +31,7 @@ class _Arguments(Arguments):
 
 @functools.lru_cache(maxsize=1024)
 def _described(
-    names: tuple[str, ...], shape: torch.Size, *strides: tuple[int, ...]
+    names: tuple[str, ...], cuda: bool, shape: torch.Size, *strides: tuple[int, ...]
 ) -> tuple[bytes, int, int]:
     """Describe tensors of one shape: x, and those that are read beside it.
 
@@ -49,7 +49,8 @@ def _described(
     if arguments.channels_last:
         sizes, inner = layout.row_axes(*tensors)
         arguments.inner[:] = sizes[1:]
-        arguments.block, arguments.blocks = layout.blocks(x)
+        share = layout.thread_blocks if cuda else layout.blocks
+        arguments.block, arguments.blocks = share(x)
     else:
         inner = [[tensor.stride(1), 0, 0] for tensor in tensors]
     for name, tensor, own in zip(names, tensors, inner, strict=True):
@@ -61,7 +62,7 @@ def _call(entry: str, tensors: dict[str, Tensor], sums: int, values: int, **fiel
     """Call the library on tensors like x, with workspaces of so many values a channel."""
     x = tensors["x"]
     strides = (tensor.stride() for tensor in tensors.values())
-    described, width, blocks = _described(tuple(tensors), x.shape, *strides)
+    described, width, blocks = _described(tuple(tensors), x.is_cuda, x.shape, *strides)
     arguments = _Arguments.from_buffer_copy(described)
     for name, tensor in tensors.items():
         getattr(arguments, name).data = tensor.data_ptr()

@@ -51,7 +51,7 @@ def spatial_transformer(
         norm_eps: added to the variances of the group norm.
         eps: added to the variances of the others.
         backend: a name binds the call to that backend; None takes the first that can serve it.
-            The native one has no gradient.
+            The native and the Triton one have no gradient.
 
     Returns:
         (B, C, F, H, W) in x's dtype.
@@ -64,8 +64,12 @@ def spatial_transformer(
     op = "spatial_transformer"
     layers = (norm, proj_in, attentions, feed_forward, proj_out)
     weights = checked(op, x, num_groups, *layers, num_heads, context)
-    if choose(op, x, backend, {"native": refusal((x, context, *weights))}) == "native":
-        from .native import forward
-    else:
-        from .reference import forward
+    why = refusal((x, context, *weights))
+    match choose(op, x, backend, {"native": why, "triton": why}):
+        case "native":
+            from .native import forward
+        case "triton":
+            from .triton import forward
+        case _:
+            from .reference import forward
     return forward(x, context, num_groups, weights, num_heads, norm_eps, eps)

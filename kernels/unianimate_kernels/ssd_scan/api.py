@@ -1,5 +1,6 @@
 """`ssd_scan`: Mamba-2's recurrence over the frames, at every location of the picture."""
 
+import torch
 from torch import Tensor
 
 from .._autocast import autocast
@@ -11,6 +12,7 @@ from .._checks import (
     expect_shape,
 )
 from .._dispatch import choose
+from .._inference import refusal
 from ..selective_scan.api import ScanOutput
 
 _WIDEST_CUDA = 128  # channels of a head, and states: the products stand in shared memory
@@ -97,7 +99,11 @@ def ssd_scan(
     if x.device.type == "cuda" and max(width, d_state) > _WIDEST_CUDA:
         most = f"up to {_WIDEST_CUDA} channels a head and {_WIDEST_CUDA} states"
         limits = {"native": f"on cuda it takes {most}, got {width} and {d_state}"}
-    match choose(op, x, backend, limits):
+    # the CUDA code computes in float32 alone, Triton's forward has a form for half precision
+    wants_gradient = refusal(t for t in (x, dt, A, B, C, D, z, dt_bias) if t is not None)
+    half = x.device.type == "cuda" and x.dtype in (torch.bfloat16, torch.float16)
+    slow = ("native",) if half and wants_gradient is None else ()
+    match choose(op, x, backend, limits, slow):
         case "native":
             from .native import forward
         case "triton":

@@ -38,7 +38,7 @@ def temporal_conv_block(
         biases: four of (C,).
         eps: added to the variances.
         backend: a name binds the call to that backend; None takes the first that can serve it.
-            The native one has no gradient.
+            The native and the Triton one have no gradient.
 
     Returns:
         (B, C, F, H, W) in x's dtype.
@@ -65,10 +65,14 @@ def temporal_conv_block(
         shape = (channels, channels, 3, 1, 1) if name == "weights" else (channels,)
         expect_list(op, x, name, tensors, STAGES * [shape])
     given = (x, *(tensor for tensors in lists.values() for tensor in tensors))
-    if choose(op, x, backend, {"native": refusal(given)}) == "native":
-        from .native import forward
-    else:
-        from .reference import forward
+    why = refusal(given)
+    match choose(op, x, backend, {"native": why, "triton": why}):
+        case "native":
+            from .native import forward
+        case "triton":
+            from .triton import forward
+        case _:
+            from .reference import forward
     return forward(
         x, num_groups, list(norm_weights), list(norm_biases), list(weights), list(biases), eps
     )

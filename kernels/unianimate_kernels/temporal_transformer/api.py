@@ -48,7 +48,7 @@ def temporal_transformer(
         norm_eps: added to the variances of the group norm.
         eps: added to the variances of the others.
         backend: a name binds the call to that backend; None takes the first that can serve it.
-            The native one has no gradient.
+            The native and the Triton one have no gradient.
 
     Returns:
         (B, C, F, H, W) in x's dtype.
@@ -62,8 +62,12 @@ def temporal_transformer(
     weights = checked(
         op, x, num_groups, norm, proj_in, attentions, feed_forward, proj_out, num_heads
     )
-    if choose(op, x, backend, {"native": refusal((x, *weights))}) == "native":
-        from .native import forward
-    else:
-        from .reference import forward
+    why = refusal((x, *weights))
+    match choose(op, x, backend, {"native": why, "triton": why}):
+        case "native":
+            from .native import forward
+        case "triton":
+            from .triton import forward
+        case _:
+            from .reference import forward
     return forward(x, num_groups, weights, num_heads, norm_eps, eps)

@@ -3,8 +3,10 @@
 import gates
 import pytest
 import torch
+import triton.language as tl
 
 from unianimate_kernels import ssd_scan
+from unianimate_kernels.ssd_scan import triton_forward
 
 PARAMETERS = frozenset({"A", "D", "dt_bias", "initial_state"})
 
@@ -34,7 +36,7 @@ def check(inputs, dtype=torch.float32, **options):
     gates.check(ssd_scan, inputs, backend="triton", dtype=dtype, parameters=PARAMETERS, **options)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 5, 16, 17, 33])
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 16, 17, 33, 65])
 def test_meets_the_gate(frames):
     dtype = torch.float16 if frames % 2 else torch.float32
     check(make_inputs(frames), dtype, reverse=frames > 4, return_final_state=True)
@@ -43,6 +45,64 @@ def test_meets_the_gate(frames):
 @pytest.mark.parametrize("frames", [4, 17, 33])
 def test_without_states_and_options(frames):
     check(make_inputs(frames, full=False), dt_softplus=True)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 16, 17, 18, 33, 65, 70])
+def test_half_clips_of_every_length(frames, reverse):
+    inputs = make_inputs(frames, heads=3, width=7)
+    inputs.pop("initial_state")
+    check(inputs, torch.float16, reverse=reverse, gradients=False)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_half_heads_of_a_program(most, monkeypatch):
+    def options(*arguments):
+        return half_options(*arguments)._replace(heads=most)
+
+    half_options = triton_forward.half_options
+    monkeypatch.setattr(triton_forward, "half_options", options)
+    inputs = make_inputs(17, batch=2, space=2, heads=6, groups=2, width=67, d_state=70)
+    inputs.pop("initial_state")
+    check(inputs, torch.float16, gradients=False)
+
+
+def test_half_weights_in_the_dtype_itself(monkeypatch):
+    # as bfloat16 has them, which the interpreter cannot compute
+    def tiles(*arguments):
+        programs, constants = half_tiles(*arguments)
+        return programs, {**constants, "OPERAND": tl.float16}
+
+    half_tiles = triton_forward.half_tiles
+    monkeypatch.setattr(triton_forward, "half_tiles", tiles)
+    for frames in (17, 20, 49):
+        check(make_inputs(frames, groups=2), torch.float16, return_final_state=True)
+        check(make_inputs(frames, full=False), torch.float16)
+
+
+def test_half_weights_beyond_float16():
+    inputs = make_inputs(6, full=False)
+    # W[5, j] is about 10^5, and y is not
+    inputs |= {"B": inputs["B"] * 1e3, "C": inputs["C"] * 1e3, "x": inputs["x"] * 1e-2}
+    check(inputs, torch.float16, gradients=False)
+
+
+@pytest.mark.parametrize("d_state", [70, 130])
+def test_half_states_of_any_number(d_state):
+    check(make_inputs(18, width=33, d_state=d_state), torch.float16, return_final_state=True)
+
+
+def test_half_strided_views():
+    generator = torch.Generator().manual_seed(0)
+
+    def view(heads, width):
+        wide = torch.randn(3, 1, 17, heads, 2 * width, generator=generator)
+        return wide.permute(1, 2, 0, 3, 4)[..., width // 2 : width // 2 + width]
+
+    dense = make_inputs(17, space=3, width=7)
+    dense.pop("initial_state")
+    views = {"x": view(2, 7), "z": view(2, 7), "B": view(1, 3), "C": view(1, 3)}
+    check({**dense, **views}, torch.float16, reverse=True)
 
 
 def test_without_softplus():

@@ -1,0 +1,104 @@
+"""Rows of channels in Triton: added up, and normalised in the same pass. For inference.
+
+A program takes a few whole rows. What is added is added in float32 and rounded once; the norm
+sees the sum before it is rounded.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._registration import operator
+from ._triton_utils import launch
+
+# numbers a program holds, so many that enough bytes are under way, and its warps
+_TILE = 2048
+_WARPS = 4
+
+
+@triton.jit
+def _rows_kernel(
+    x_ptr, added_ptr, weight_ptr, shift_ptr, extra_ptr, sum_ptr, out_ptr,
+    ROWS, WIDTH, eps, TILE: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Write x + added + extra, and the layer norm of x + added; absent pointers are None."""
+    row = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    column = tl.arange(0, COLUMNS)
+    has_column = column < WIDTH
+    inside = (row < ROWS)[:, None] & has_column[None, :]
+    at = row[:, None] * WIDTH + column[None, :]
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if added_ptr is not None:
+        x += tl.load(added_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if sum_ptr is not None:
+        total = x
+        if extra_ptr is not None:
+            extra = tl.load(extra_ptr + column, mask=has_column, other=0.0).to(tl.float32)
+            total += extra[None, :]
+        tl.store(sum_ptr + at, total.to(sum_ptr.dtype.element_ty), mask=inside)
+    if out_ptr is not None:
+        mean = tl.sum(x, axis=1) / WIDTH
+        x = tl.where(inside, x - mean[:, None], 0.0)
+        scale = 1.0 / tl.sqrt(tl.sum(x * x, axis=1) / WIDTH + eps)
+        weight = tl.load(weight_ptr + column, mask=has_column, other=0.0).to(tl.float32)
+        shift = tl.load(shift_ptr + column, mask=has_column, other=0.0).to(tl.float32)
+        out = x * scale[:, None] * weight[None, :] + shift[None, :]
+        tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def _launch(x: Tensor, *arguments: Any, eps: float = 0.0) -> None:
+    width = x.shape[-1]
+    rows, columns = x.numel() // width, triton.next_power_of_2(width)
+    tile = max(1, _TILE // columns)
+    launch(
+        *(_rows_kernel, triton.cdiv(rows, tile), x, x, *arguments, rows, width, eps),
+        TILE=tile,
+        COLUMNS=columns,
+        num_warps=_WARPS,
+    )
+
+
+@operator("unianimate::layer_norm_triton")
+def layer_norm(x: Tensor, weight: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """Return the layer norm of contiguous rows (..., C)."""
+    out = torch.empty_like(x)
+    _launch(x, None, weight, shift, None, None, out, eps=eps)
+    return out
+
+
+@operator("unianimate::add_layer_norm_triton")
+def add_layer_norm(
+    x: Tensor, added: Tensor | None, weight: Tensor, shift: Tensor, eps: float, extra: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return ``x + added + extra``, ``extra`` being (C,), and the layer norm of ``x + added``."""
+    total, out = torch.empty_like(x), torch.empty_like(x)
+    _launch(x, added, weight, shift, extra, total, out, eps=eps)
+    return total, out
+
+
+@operator("unianimate::add_rows_triton")
+def add_rows(x: Tensor, added: Tensor, extra: Tensor) -> Tensor:
+    """Return ``x + added + extra`` for contiguous rows (..., C) and ``extra`` (C,)."""
+    total = torch.empty_like(x)
+    _launch(x, added, None, None, extra, total, None)
+    return total
+
+
+@layer_norm.register_fake
+def _(x: Tensor, weight: Tensor, shift: Tensor, eps: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+@add_layer_norm.register_fake
+def _(
+    x: Tensor, added: Tensor | None, weight: Tensor, shift: Tensor, eps: float, extra: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)
+
+
+@add_rows.register_fake
+def _(x: Tensor, added: Tensor, extra: Tensor) -> Tensor:
+    return torch.empty_like(x)

@@ -1,0 +1,81 @@
+"""The ops of whole layers with their Triton kernels on CPU tensors."""
+
+import gates
+import pytest
+import torch
+from layer_inputs import (
+    conv_inputs,
+    feed_forward_inputs,
+    resnet_inputs,
+    spatial_inputs,
+    transformer_inputs,
+)
+
+from unianimate_kernels import (
+    _rows,
+    feed_forward,
+    resnet_block,
+    spatial_transformer,
+    temporal_conv_block,
+    temporal_transformer,
+)
+
+DTYPES = (torch.float32, torch.float16)
+CASES = [
+    (feed_forward, feed_forward_inputs((2, 7), 30, 34)),
+    (feed_forward, feed_forward_inputs((1,), 33, 20)),
+    (temporal_transformer, transformer_inputs(2, 5, 3, 4, 30, 6, 2, 12, 34)),
+    (temporal_transformer, transformer_inputs(1, 1, 2, 2, 32, 4, 3, 16, 40)),
+    (spatial_transformer, spatial_inputs(2, 3, 3, 4, 30, 6, 2, 12, 34, 7, 18)),
+    (temporal_conv_block, conv_inputs(2, 5, 3, 4, 30, 6)),
+    (resnet_block, resnet_inputs(3, 4, 5, 12, 30, 6)),
+    (resnet_block, resnet_inputs(2, 3, 3, 12, 12, 3, embedding=False)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("op", "inputs"), CASES, ids=lambda case: getattr(case, "__name__", ""))
+def test_meets_the_gate(op, inputs, dtype):
+    gates.check(op, inputs, backend="triton", dtype=dtype, gradients=False)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"), CASES[::2], ids=lambda case: getattr(case, "__name__", "")
+)
+def test_compiles_without_a_graph_break(op, inputs):
+    inputs = gates.cast(inputs, torch.float32, frozenset())
+    with torch.no_grad():
+        compiled = torch.compile(op, fullgraph=True, backend="aot_eager")
+        want = op(**inputs, backend="triton")
+        torch.testing.assert_close(compiled(**inputs, backend="triton"), want)
+
+
+def test_what_came_in_stays_as_it_was():
+    inputs = gates.cast(feed_forward_inputs((5,), 32, 16), torch.float32, frozenset())
+    before = inputs["x"].clone()
+    with torch.no_grad():
+        feed_forward(**inputs, backend="triton")
+    assert torch.equal(inputs["x"], before)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (3, 30), (17, 320), (2, 1280), (9, 2100)])
+def test_rows(rows, width):
+    generator = torch.Generator().manual_seed(width)
+    x, added = torch.randn(2, rows, width, generator=generator)
+    weight, shift, extra = torch.randn(3, width, generator=generator)
+    with torch.no_grad():
+        total, normed = _rows.add_layer_norm(x, added, weight, shift, 1e-5, extra)
+        torch.testing.assert_close(total, x + added + extra)
+        want = torch.nn.functional.layer_norm(x + added, (width,), weight, shift)
+        torch.testing.assert_close(normed, want, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(_rows.add_rows(x, added, extra), x + added + extra)
+
+
+def test_opcheck():
+    x, added = torch.randn(2, 3, 10)
+    weight, shift, extra = torch.randn(3, 10)
+    ops = torch.ops.unianimate
+    torch.library.opcheck(ops.layer_norm_triton, (x, weight, shift, 1e-5))
+    for given in ((x, added, weight, shift, 1e-5, extra), (x, None, weight, shift, 1e-5, None)):
+        torch.library.opcheck(ops.add_layer_norm_triton, given)
+    torch.library.opcheck(ops.add_rows_triton, (x, added, extra))
