@@ -17,6 +17,7 @@ from unianimate.blocks import (
     TemporalTransformer,
     TimestepEmbedding,
     Upsample,
+    _layout,
     attention,
 )
 
@@ -298,3 +299,11 @@ def test_a_hook_on_attention_of_tokens_changes_what_it_reads():
 
 def doubled(kind):
     return lambda self, x: 2 * kind.forward(self, x)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 8, 1, 3)])
+def test_pixels_are_doubled_by_a_copy_alike(shape):
+    x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    got = _layout.double_by_copy(x)
+    assert torch.equal(got, torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+    assert got.is_contiguous(memory_format=torch.channels_last)

@@ -1,19 +1,13 @@
 """The kernel for rows compiled without a GPU: no spills, no local memory, bounded registers."""
 
 import pytest
+import torch
 
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
 from unianimate_kernels import _rows  # noqa: E402
 
-
-def describe(activation, columns, absent):
-    given = {"ROWS": "i32", "WIDTH": "i32:16", "eps": "fp32", "COLUMNS": columns}
-    given["TILE"] = max(1, _rows._TILE // columns)
-    names = [parameter.name for parameter in _rows._rows_kernel.params]
-    return {name: given.get(name, None if name in absent else activation) for name in names}
-
-
+DTYPES = {"*bf16": torch.bfloat16, "*fp16": torch.float16, "*fp32": torch.float32}
 ABSENT = {
     "layer_norm": ("added_ptr", "extra_ptr", "sum_ptr"),
     "add_layer_norm": (),
@@ -21,11 +15,17 @@ ABSENT = {
 }
 
 
-@pytest.mark.parametrize("columns", [16, 512, 2048])
-@pytest.mark.parametrize("absent", ABSENT.values(), ids=ABSENT)
-@pytest.mark.parametrize("activation", ["*bf16", "*fp32"])
+@pytest.mark.parametrize("width", [16, 320, 640, 1280])
+@pytest.mark.parametrize("name", ABSENT)
+@pytest.mark.parametrize("activation", DTYPES)
 @pytest.mark.parametrize("arch", [80, 90, pytest.param(100, marks=pytest.mark.slow)])
-def test_stays_in_registers(arch, activation, absent, columns):
-    arguments = describe(activation, columns, absent)
-    compiled = aot.compile_kernel(_rows._rows_kernel, arch, arguments, num_warps=_rows._WARPS)
+def test_stays_in_registers(arch, activation, name, width):
+    x = torch.empty(1, width, dtype=DTYPES[activation], device="meta")
+    tile = _rows.tile_of(x, **(_rows._SUM if name == "add_rows" else _rows._NORM))
+    warps = tile.pop("num_warps")
+    given = {"ROWS": "i32", "WIDTH": "i32:16", "eps": "fp32", **tile}
+    given |= dict.fromkeys(ABSENT[name])
+    names = [parameter.name for parameter in _rows._rows_kernel.params]
+    arguments = {name: given.get(name, activation) for name in names}
+    compiled = aot.compile_kernel(_rows._rows_kernel, arch, arguments, num_warps=warps)
     aot.check(compiled, registers=168)

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, interpolate, silu
+from torch.nn.functional import dropout, silu
 
-from unianimate.blocks._layout import channels_last, from_frames, per_frame, to_frames
+from unianimate.blocks._layout import channels_last, double, from_frames, per_frame, to_frames
 from unianimate.blocks._plain import are_plain
 from unianimate.blocks.norm import GroupNorm
 from unianimate_kernels import resnet_block, spatial_conv, temporal_conv, temporal_conv_block
@@ -226,5 +226,4 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, out_dim, F, 2H, 2W) for (B, dim, F, H, W)."""
-        frames = interpolate(to_frames(channels_last(x)), scale_factor=2.0, mode="nearest")
-        return from_frames(self.conv(frames), x.shape[0])
+        return from_frames(self.conv(double(to_frames(channels_last(x)))), x.shape[0])

@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 from .._rows import add_layer_norm, layer_norm
 from .._transformers import LAYERS
-from ..feed_forward.triton import add_feed_forward
+from ..feed_forward.triton import add_products
 from ..group_norm_silu import group_norm_silu
 from ..spatial_attention import spatial_attention
 
@@ -27,19 +27,28 @@ def forward(
     pictures = x.transpose(1, 2).flatten(0, 1)
     h = group_norm_silu(pictures, num_groups, scale, shift, norm_eps, activation=None)
     h = linear(h.permute(0, 2, 3, 1).flatten(1, 2), *proj_in)  # (B*F, S, I): a frame sees itself
+    added = _attend_itself(layer_norm(h, first[0], first[1], eps), first, num_heads)
+    h, normed = add_layer_norm(h, added, second[0], second[1], eps, None)
+    normed = normed.unflatten(0, (batch, frames)).flatten(1, 2)  # (B, F*S, I): a context an item
+    added = _attend_context(normed, context, second, num_heads).view(h.shape)
+    norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out = inner
+    h, normed = add_layer_norm(h, added, norm_weight, norm_bias, eps, bias_out)
+    del added  # a sixteenth of what is held in the feed-forward
+    h = linear(add_products(h, normed, weight_in, bias_in, weight_out), *proj_out)
+    h = h.unflatten(0, (batch, frames)).unflatten(2, x.shape[3:])
+    return x + h.permute(0, 4, 1, 2, 3)
 
-    norm_weight, norm_bias, to_q, to_k, to_v, to_out, bias = first
-    normed = layer_norm(h, norm_weight, norm_bias, eps)
-    # one product, which reads its input once
+
+def _attend_itself(normed: Tensor, layer: list[Tensor], num_heads: int) -> Tensor:
+    """Return what an attention adds to (N, S, I); queries, keys, values by one product."""
+    _, _, to_q, to_k, to_v, to_out, bias = layer
     qkv = linear(normed, torch.cat([to_q, to_k, to_v])).unflatten(-1, (3, num_heads, -1))
-    added = linear(spatial_attention(*qkv.unbind(2)).flatten(2), to_out, bias)
+    return linear(spatial_attention(*qkv.unbind(2)).flatten(2), to_out, bias)
 
-    norm_weight, norm_bias, to_q, to_k, to_v, to_out, bias = second
-    h, normed = add_layer_norm(h, added, norm_weight, norm_bias, eps, None)
-    h, normed = (t.unflatten(0, (batch, frames)).flatten(1, 2) for t in (h, normed))
-    heads = (linear(t, w) for t, w in ((normed, to_q), (context, to_k), (context, to_v)))
-    attended = spatial_attention(*(t.unflatten(-1, (num_heads, -1)) for t in heads))
-    added = linear(attended.flatten(2), to_out, bias)
 
-    h = linear(add_feed_forward(h, added, *inner, eps), *proj_out)
-    return x + h.unflatten(1, (frames, *x.shape[3:])).permute(0, 4, 1, 2, 3)
+def _attend_context(normed: Tensor, context: Tensor, layer: list[Tensor], num_heads: int) -> Tensor:
+    """Return what an attention to (B, M, D) adds to (B, L, I)."""
+    _, _, to_q, to_k, to_v, to_out, bias = layer
+    q, k, v = linear(normed, to_q), linear(context, to_k), linear(context, to_v)
+    heads = (t.unflatten(-1, (num_heads, -1)) for t in (q, k, v))
+    return linear(spatial_attention(*heads).flatten(2), to_out, bias)

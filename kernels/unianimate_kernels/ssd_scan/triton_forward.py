@@ -189,16 +189,24 @@ def forward_kernel(
 
 
 @triton.jit
-def _weights(scores, delta, rate, skip, T: tl.constexpr):
+def _add_up(sum, delta, next_sum, next_delta):
+    """Join two spans of frames: the sum of both, and the last delta."""
+    return sum + next_sum, next_delta
+
+
+@triton.jit
+def _weights(scores, delta, rate, skip, t):
     """Return W [i, j] + skip on the diagonal, and the log2 of the decays up to every frame.
 
-    ``scores`` are zero where j > i.
+    ``scores`` need not be zero where j > i. ``t`` numbers the frames: that it changes from chunk to
+    chunk keeps the masks from being registers that live as long as the loop.
     """
-    i = tl.arange(0, T)
-    sums = tl.cumsum(delta * (rate * _LOG2E), axis=0)
-    # where j > i the difference is positive and may overflow
-    L = tl.exp2(tl.minimum(sums[:, None] - sums[None, :], 0.0))
-    return scores * L * delta[None, :] + tl.where(i[:, None] == i[None, :], skip, 0.0), sums
+    # delta goes along, because for any other Triton computes softplus anew in every column's layout
+    sums, delta = tl.associative_scan((delta * (rate * _LOG2E), delta), 0, _add_up)
+    # where j > i the difference is positive, and L may overflow
+    W = scores * tl.exp2(sums[:, None] - sums[None, :]) * delta[None, :]
+    W = tl.where(t[:, None] > t[None, :], W, W + skip)
+    return tl.where(t[:, None] >= t[None, :], W, 0.0), sums
 
 
 @triton.jit
@@ -238,7 +246,6 @@ def single_kernel(
             of_ahead += tl.sum(Cs.to(tl.float32) * first_B, axis=1)
             first_C = load_tile(C, b, s, g, ahead, n, F, N, REVERSE)
             ahead_itself += tl.sum(first_C * first_B, axis=1)
-    scores = tl.where(i[:, None] >= i[None, :], scores, 0.0)
     rows = rows_of(b, s, 0, t, F, space, heads, REVERSE)
     row_ahead = rows_of(b, s, 0, ahead, F, space, heads, REVERSE)
     first_head = g * shared + part * most
@@ -255,7 +262,7 @@ def single_kernel(
             if z is not None:
                 first_z = load_own(z, b, s, h, ahead, p, F, P, REVERSE)
             first_step = load_dt(dt, bias_ptr, b, s, h, ahead, F, REVERSE)
-        W, sums = _weights(scores, step_size(step, t, F, SOFTPLUS), rate, skip, T)
+        W, sums = _weights(scores, step_size(step, t, F, SOFTPLUS), rate, skip, i)
         y = tl.dot(W.to(OPERAND), xs.to(OPERAND), input_precision="tf32")
         if LEAD:
             first_delta = step_size(first_step, ahead, F, SOFTPLUS)
@@ -292,10 +299,10 @@ def carrying_kernel(
         ahead = tl.arange(0, 1)
         step = step_size(load_dt(dt, bias_ptr, b, s, h, ahead, F, REVERSE), ahead, F, SOFTPLUS)
         first_x = load_tile(x, b, s, h, ahead, p, F, P, REVERSE)
-        put = load_tile(B, b, s, g, ahead, n, F, N, REVERSE) * step[:, None]
-        state = state * tl.exp(step * rate)[:, None] + tl.trans(put) * first_x
-        got = tl.trans(load_tile(C, b, s, g, ahead, n, F, N, REVERSE)) * state
-        first_y = tl.sum(got, axis=0)[None, :] + skip * first_x
+        of_B = load_tile(B, b, s, g, ahead, n, F, N, REVERSE) * step[:, None]
+        state = state * tl.exp(step * rate)[:, None] + tl.trans(of_B) * first_x
+        of_C = tl.trans(load_tile(C, b, s, g, ahead, n, F, N, REVERSE)) * state
+        first_y = tl.sum(of_C, axis=0)[None, :] + skip * first_x
         if z is not None:
             first_y *= _gate(load_tile(z, b, s, h, ahead, p, F, P, REVERSE))
         row_ahead = rows_of(b, s, h, ahead, F, space, heads, REVERSE)
@@ -303,23 +310,32 @@ def carrying_kernel(
     i = tl.arange(0, T)
     for first in tl.range(LEAD, F, T, num_stages=STAGES):
         t = first + i
+        # all loads first: none moves up over the barriers of what follows
         Bs = load_own(B, b, s, g, t, n, F, N, REVERSE)
         Cs = load_own(C, b, s, g, t, n, F, N, REVERSE)
         xs = load_own(x, b, s, h, t, p, F, P, REVERSE)
+        if z is not None:
+            zs = load_own(z, b, s, h, t, p, F, P, REVERSE)
         delta = step_size(load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE), t, F, SOFTPLUS)
-        scores = tl.where(i[:, None] >= i[None, :], tl.dot(Cs, tl.trans(Bs)), 0.0)
-        W, sums = _weights(scores, delta, rate, skip, T)
+        W, sums = _weights(tl.dot(Cs, tl.trans(Bs)), delta, rate, skip, t)
         y = tl.dot(Cs.to(OPERAND), state.to(OPERAND), input_precision="tf32")
         y = y * tl.exp2(sums)[:, None]
-        y += tl.dot(W.to(OPERAND), xs.to(OPERAND), input_precision="tf32")
-        # the decays from every frame to the chunk's end, summed over just the frames after it
-        after = step_size(load_dt(dt, bias_ptr, b, s, h, t + 1, F, REVERSE), t + 1, F, SOFTPLUS)
-        after = tl.cumsum(tl.where(i + 1 < T, after, 0.0), axis=0, reverse=True)
-        weighted = Bs.to(tl.float32) * (tl.exp(after * rate) * delta)[:, None]
-        whole = tl.exp(tl.sum(delta, axis=0) * rate)
-        state = state * whole + dot(tl.trans(weighted), xs.to(tl.float32))
+        y = tl.dot(W.to(OPERAND), xs.to(OPERAND), y, input_precision="tf32")
+        if final_ptr is not None:
+            # the decays from every frame to the chunk's end, summed over just the frames after it
+            after = load_dt(dt, bias_ptr, b, s, h, t + 1, F, REVERSE)
+            after = step_size(after, t + 1, F, SOFTPLUS)
+            after = tl.cumsum(tl.where(i + 1 < T, after, 0.0), axis=0, reverse=True)
+            weighted = Bs.to(tl.float32) * (tl.exp(after * rate) * delta)[:, None]
+            whole = tl.exp(tl.sum(delta, axis=0) * rate)
+            state = state * whole + dot(tl.trans(weighted), xs.to(tl.float32))
+        else:
+            whole = tl.sum(delta, axis=0) * (rate * _LOG2E)
+            put = xs.to(tl.float32) * (tl.exp2(whole - sums) * delta)[:, None]
+            state *= tl.exp2(whole)
+            state = tl.dot(tl.trans(Bs).to(OPERAND), put.to(OPERAND), state, input_precision="tf32")
         if z is not None:
-            y *= _gate(load_tile(z, b, s, h, t, p, F, P, REVERSE))
+            y *= _gate(zs.to(tl.float32))
         store_tile(out_ptr, rows_of(b, s, h, t, F, space, heads, REVERSE), t, p, F, P, y)
     if final_ptr is not None:
         at, inside = state_tile(final_ptr, row, n, p, N, P)
@@ -348,14 +364,19 @@ class HalfOptions(NamedTuple):
     stages: int  # loads stand that many heads, or chunks, ahead of their use, less one
 
 
-def half_options(x: Tensor, B: Tensor, carries: bool, chunk_size: int | None) -> HalfOptions:
-    """Choose; ``carries`` says that a state is given or asked for."""
+def half_options(
+    x: Tensor, B: Tensor, given: bool, asked: bool, chunk_size: int | None
+) -> HalfOptions:
+    """Choose, when an initial state is ``given`` or not, and a final one ``asked`` for or not."""
     batch, frames, space, heads, width = x.shape
     groups, d_state = B.shape[3:]
     T = min(_tile(min(frames - 1, chunk_size or LONGEST)), LONGEST)
-    if carries or frames > T + 1:
+    if asked:
         channels = 32 if d_state <= 64 else 16
         return HalfOptions(True, 16, min(channels, _tile(width)), 1, CARRYING_WARPS, 1)
+    if given or frames > T + 1:
+        channels = CHANNELS if d_state <= 64 else CHANNELS // 2
+        return HalfOptions(True, T, min(channels, _tile(width)), 1, CARRYING_WARPS, 1)
     shared = heads // groups
     parts = min(triton.cdiv(PROGRAMS, batch * space * groups), shared)
     channels = min(CHANNELS, _tile(width))
@@ -413,11 +434,10 @@ def run_forward(
     return_final_state: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the gated output and the final state, empty if it is not asked for."""
-    carries = return_final_state or initial_state is not None
     out, final = empty_outputs(x, B, return_final_state)
     A, D, dt_bias, initial_state = map(contiguous, (A, D, dt_bias, initial_state))
     tensors = (array_of(x), array_of(dt), A, array_of(B), array_of(C), D, array_of(z), dt_bias)
-    options = half_options(x, B, carries, chunk_size)
+    options = half_options(x, B, initial_state is not None, return_final_state, chunk_size)
     flags = {"REVERSE": reverse, "SOFTPLUS": dt_softplus}
     if x.dtype == float32 or (options.carries and B.shape[4] > WIDEST_CARRYING):
         tiles, chunks, constants = float_tiles(x, chunk_size)

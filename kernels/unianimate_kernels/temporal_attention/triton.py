@@ -21,8 +21,6 @@ from .._registration import operator
 from .._triton_utils import launch
 
 _LOG2_E = 1.4426950408889634
-# that a forward program holds in one tile
-_MOST_FRAMES = 64
 
 
 @triton.jit
@@ -93,13 +91,16 @@ def _scores(q, k, start, scale, FRAMES, TILE: tl.constexpr):
 
 
 @triton.jit
-def _attend(
-    program, q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, q_strides, k_strides, v_strides, out_strides,
+def _forward_kernel(
+    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, q_strides, k_strides, v_strides, out_strides,
     scale, SPACE, HEADS, FRAMES, DIM, TILES,
     ONE_TILE: tl.constexpr, FAR: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Write out and, where it is wanted, lse (base 2) of one tile of queries of one head."""
-    batch, location, head, tile = _place(program, SPACE, HEADS, TILES)
+    """Write out and, where it is wanted, lse (base 2) of one tile of queries of one head.
+
+    ``scale`` includes log2(e).
+    """
+    batch, location, head, tile = _place(tl.program_id(0), SPACE, HEADS, TILES)
     q_ptr = _head(q_ptr, q_strides, batch, location, head)
     k_ptr = _head(k_ptr, k_strides, batch, location, head)
     v_ptr = _head(v_ptr, v_strides, batch, location, head)
@@ -134,26 +135,6 @@ def _attend(
         frame = first + tl.arange(0, TILE)
         lse_ptr += ((batch * SPACE + location) * HEADS + head) * FRAMES
         tl.store(lse_ptr + frame, top + tl.log2(total), mask=frame < FRAMES)
-
-
-@triton.jit
-def _forward_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, q_strides, k_strides, v_strides, out_strides,
-    scale, SPACE, HEADS, FRAMES, DIM, TILES,
-    ONE_TILE: tl.constexpr, FAR: tl.constexpr,
-    ITEMS: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
-    """Attend for ``ITEMS`` tiles of queries, one after another; ``scale`` includes log2(e).
-
-    With several, the loads of the next ones are in flight while one is computed.
-    """
-    first = tl.program_id(0) * ITEMS
-    for item in range(ITEMS):
-        _attend(
-            first + item, q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr,
-            q_strides, k_strides, v_strides, out_strides,
-            scale, SPACE, HEADS, FRAMES, DIM, TILES, ONE_TILE, FAR, TILE, WIDTH,
-        )  # fmt: skip
 
 
 @triton.jit
@@ -256,11 +237,15 @@ def backward_tile(q: Tensor) -> dict[str, int]:
 
 
 def forward_tile(q: Tensor) -> dict[str, int]:
-    """Return the same for the forward pass, where one tile holds more frames, and its items."""
+    """Return the same for the forward pass: what is fastest on an H200, as long as it fits."""
     tile = backward_tile(q)
-    if q.dtype != torch.float32 and 32 < q.shape[1] <= _MOST_FRAMES:
-        tile |= {"TILE": 64, "num_warps": 4}
-    return tile | {"ITEMS": 1}
+    if q.dtype == torch.float32:
+        return tile
+    if q.shape[1] <= 32:
+        return tile | {"num_warps": 1}
+    if q.shape[1] <= 64 or tile["WIDTH"] <= 64:
+        return tile | {"TILE": 64, "num_warps": 4}
+    return tile
 
 
 def _far(strided: tuple[Tensor, ...], frames: int) -> bool:
@@ -274,9 +259,8 @@ def _launch(
 ) -> None:  # fmt: skip
     batch, frames, space, heads, dim = q.shape
     tiles = triton.cdiv(frames, tile["TILE"])
-    programs = batch * space * heads * tiles
     launch(
-        kernel, programs // tile.get("ITEMS", 1), q,
+        kernel, batch * space * heads * tiles, q,
         *pointers, *(t.stride()[:4] for t in strided), scale * _LOG2_E, *slope_scale,
         space, heads, frames, dim, tiles, FAR=_far(strided, tiles * tile["TILE"]),
         **tile, **options,

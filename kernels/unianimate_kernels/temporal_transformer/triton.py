@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 from .._rows import add_layer_norm, layer_norm
 from .._transformers import LAYERS
-from ..feed_forward.triton import add_feed_forward
+from ..feed_forward.triton import add_products
 from ..group_norm_silu import group_norm_silu
 from ..temporal_attention import temporal_attention
 
@@ -18,14 +18,19 @@ def forward(
     norm, proj_in, first, second, inner, proj_out = (weights[part] for part in LAYERS)
     scale, shift = norm
     h = group_norm_silu(x, num_groups, scale, shift, norm_eps, activation=None)
-    h, added = linear(h.permute(0, 2, 3, 4, 1).flatten(2, 3), *proj_in), None
-    for norm_weight, norm_bias, to_q, to_k, to_v, to_out, bias in (first, second):
-        if added is None:
-            normed = layer_norm(h, norm_weight, norm_bias, eps)
-        else:
-            h, normed = add_layer_norm(h, added, norm_weight, norm_bias, eps, None)
-        # one product, which reads its input once
-        qkv = linear(normed, torch.cat([to_q, to_k, to_v])).unflatten(-1, (3, num_heads, -1))
-        added = linear(temporal_attention(*qkv.unbind(3)).flatten(3), to_out, bias)
-    h = linear(add_feed_forward(h, added, *inner, eps), *proj_out)
+    h = linear(h.permute(0, 2, 3, 4, 1).flatten(2, 3), *proj_in)
+    added = _attend(layer_norm(h, first[0], first[1], eps), first, num_heads)
+    h, normed = add_layer_norm(h, added, second[0], second[1], eps, None)
+    added = _attend(normed, second, num_heads)
+    norm_weight, norm_bias, weight_in, bias_in, weight_out, bias_out = inner
+    h, normed = add_layer_norm(h, added, norm_weight, norm_bias, eps, bias_out)
+    del added  # a sixteenth of what is held in the feed-forward
+    h = linear(add_products(h, normed, weight_in, bias_in, weight_out), *proj_out)
     return x + h.unflatten(2, x.shape[3:]).permute(0, 4, 1, 2, 3)
+
+
+def _attend(normed: Tensor, layer: list[Tensor], num_heads: int) -> Tensor:
+    """Return what an attention adds to (B, F, S, I); queries, keys, values by one product."""
+    _, _, to_q, to_k, to_v, to_out, bias = layer
+    qkv = linear(normed, torch.cat([to_q, to_k, to_v])).unflatten(-1, (3, num_heads, -1))
+    return linear(temporal_attention(*qkv.unbind(3)).flatten(3), to_out, bias)

@@ -46,16 +46,6 @@ def test_without_gradients_the_result_is_the_same(frames, dtype):
 
 
 @pytest.mark.parametrize("frames", [5, 70])
-def test_a_program_may_take_several_items(frames, monkeypatch):
-    tile_of = op.forward_tile
-    inputs = {name: t.half() for name, t in make_inputs(2, frames, 2, 3, 8).items()}
-    expected = temporal_attention(**inputs, backend="triton")
-    monkeypatch.setattr(op, "forward_tile", lambda q: tile_of(q) | {"ITEMS": 3})
-    got = temporal_attention(**inputs, backend="triton")
-    torch.testing.assert_close(got, expected, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("frames", [5, 70])
 def test_frames_may_lie_far_apart(frames, monkeypatch):
     inputs = {name: t.half() for name, t in make_inputs(1, frames, 2, 1, 8).items()}
     expected = temporal_attention(**inputs, backend="triton")
