@@ -118,10 +118,15 @@ class TemporalMamba2(nn.Module):
         else:
             conv_state, scan_state = (None, None) if state is None else state
             v, conv_state = self.conv.stream(onward, conv_state)
-            mixed, scan_state = self._onward(
-                v, gate, steps[0], initial_state=scan_state, return_final_state=True
+            mixed, final = (
+                self._onward(
+                    v, gate, steps[0], initial_state=scan_state, return_final_state=return_state
+                ),
+                None,
             )
-            final = MambaState(conv_state, scan_state)
+            if return_state:  # only then: it costs a scan its fastest form
+                mixed, scan_state = mixed
+                final = MambaState(conv_state, scan_state)
         h = self.out_proj(self.norm_out(mixed.flatten(3)))
         y = x + from_locations(h, *x.shape[3:])
         return (y, final) if return_state else y

@@ -4,8 +4,9 @@ A float32 input takes `forward_kernel`: products by three passes of tensor cores
 by sums over the frames in between. A half one takes `single_kernel`, where the clip is one chunk
 and no state is wanted, else `carrying_kernel`, which keeps the state in registers. There the
 decays between two frames are the difference of two sums, in float32, and products have operands of
-the dtype itself, or of tf32 for float16, which cannot hold every weight; only the state, which is
-returned in float32, is as exact as for a float32 input.
+the dtype itself, or of tf32 for float16, which cannot hold every weight. A state that is asked for
+comes in float32 and is as exact as for a float32 input; one that only leads to outputs of the half
+dtype is made like them, accumulated in float32.
 
 Clips of 2^k + 1 frames are common, because a reference frame stands before them. For a half input
 the first frame scanned is then no part of a chunk: it leads, as a state of rank one, and costs a
@@ -31,6 +32,8 @@ WARPS = 4
 # of half inputs
 LONGEST = 64  # frames of a single chunk, but for the one that leads
 SINGLE_WARPS = {16: 2, 32: 4, 64: 8}  # of a chunk so long
+CARRYING_FRAMES = 32  # of one of several chunks; 64 spill, 32 leave room for three programs
+EXACT_FRAMES = 16  # where the final state is asked for
 CARRYING_WARPS = 4
 WIDEST_CARRYING = 128  # states that fit in registers
 PROGRAMS = 4096  # as many as fill a GPU; beyond them a program takes more heads
@@ -61,6 +64,15 @@ def load_own(array, b, s, h, t, c, F, WIDTH, REVERSE: tl.constexpr):
     rows = array[0] + b * array[1] + f * array[2] + s * array[3] + h * array[4]
     inside = (t < F)[:, None] & (c < WIDTH)[None, :]
     return tl.load(rows[:, None] + c[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def store_own(array, b, s, h, t, c, F, WIDTH, REVERSE: tl.constexpr, value):
+    """Write what `load_own` would read."""
+    f = (F - 1 - t if REVERSE else t).to(tl.int64)
+    rows = array[0] + b * array[1] + f * array[2] + s * array[3] + h * array[4]
+    inside = (t < F)[:, None] & (c < WIDTH)[None, :]
+    tl.store(rows[:, None] + c[None, :], value.to(array[0].dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -189,30 +201,34 @@ def forward_kernel(
 
 
 @triton.jit
-def _add_up(sum, delta, next_sum, next_delta):
-    """Join two spans of frames: the sum of both, and the last delta."""
-    return sum + next_sum, next_delta
+def _join(before, delta, later, next_delta):
+    """Join two spans of frames: the sum over both, and the last delta."""
+    return before + later, next_delta
 
 
 @triton.jit
-def _weights(scores, delta, rate, skip, t):
+def _weights(scores, delta, rate, skip, T: tl.constexpr):
     """Return W [i, j] + skip on the diagonal, and the log2 of the decays up to every frame.
 
-    ``scores`` need not be zero where j > i. ``t`` numbers the frames: that it changes from chunk to
-    chunk keeps the masks from being registers that live as long as the loop.
+    ``scores`` need not be zero where j > i.
     """
-    # delta goes along, because for any other Triton computes softplus anew in every column's layout
-    sums, delta = tl.associative_scan((delta * (rate * _LOG2E), delta), 0, _add_up)
-    # where j > i the difference is positive, and L may overflow
-    W = scores * tl.exp2(sums[:, None] - sums[None, :]) * delta[None, :]
-    W = tl.where(t[:, None] > t[None, :], W, W + skip)
-    return tl.where(t[:, None] >= t[None, :], W, 0.0), sums
+    i = tl.arange(0, T)
+    # delta goes along, else Triton computes softplus anew in the layout of columns, many a thread
+    sums, delta = tl.associative_scan((delta * (rate * _LOG2E), delta), 0, _join)
+    L = tl.exp2(tl.where(i[:, None] >= i[None, :], sums[:, None] - sums[None, :], float("-inf")))
+    # where j > i the skip meets an L of zero
+    skips = tl.where(i[:, None] <= i[None, :], skip, 0.0)
+    return (scores * delta[None, :] + skips) * L, sums
 
 
 @triton.jit
 def _gate(z):
-    """Return silu(z) in as few instructions as a half z needs; exp may overflow, to zero."""
-    return z / (1.0 + tl.exp(-z))
+    """Return silu(z) as exactly as a half z needs; exp2 may overflow, to zero.
+
+    A division and tl.exp would take more of them, for the sake of denormal numbers.
+    """
+    root = tl.rsqrt(1.0 + tl.exp2(z * -_LOG2E))
+    return z * (root * root)
 
 
 @triton.jit
@@ -262,7 +278,7 @@ def single_kernel(
             if z is not None:
                 first_z = load_own(z, b, s, h, ahead, p, F, P, REVERSE)
             first_step = load_dt(dt, bias_ptr, b, s, h, ahead, F, REVERSE)
-        W, sums = _weights(scores, step_size(step, t, F, SOFTPLUS), rate, skip, i)
+        W, sums = _weights(scores, step_size(step, t, F, SOFTPLUS), rate, skip, T)
         y = tl.dot(W.to(OPERAND), xs.to(OPERAND), input_precision="tf32")
         if LEAD:
             first_delta = step_size(first_step, ahead, F, SOFTPLUS)
@@ -278,16 +294,22 @@ def single_kernel(
 
 @triton.jit
 def carrying_kernel(
-    x, dt, A_ptr, B, C, D_ptr, z, bias_ptr, initial_ptr, final_ptr, out_ptr,
+    x, dt, A_ptr, B, C, D_ptr, z, bias_ptr, initial_ptr, final_ptr, out,
     F, space, heads, shared, P, N,
     REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr, OPERAND: tl.constexpr, LEAD: tl.constexpr,
     T: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Scan one tile of channels of one head of one location, the state [n, p] in registers."""
+    """Scan one tile of channels of one head of one location, the state [n, p] in registers.
+
+    The state is as exact as float32 where ``final`` wants it, and else as its outputs need it.
+    """
     tiles = tl.cdiv(P, CHANNELS)
-    row = tl.program_id(0).to(tl.int64) // tiles
+    row = tl.program_id(0) // tiles
     location, h = row // heads, row % heads
     b, s, g = location // space, location % space, h // shared
+    # only now: a division of 64 bits takes a hundred instructions
+    row, b, s = row.to(tl.int64), b.to(tl.int64), s.to(tl.int64)
+    g, h = g.to(tl.int64), h.to(tl.int64)
     p = tl.program_id(0) % tiles * CHANNELS + tl.arange(0, CHANNELS)
     n = tl.arange(0, STATES)
     rate, skip = tl.load(A_ptr + h), parameter(D_ptr, h)
@@ -299,34 +321,36 @@ def carrying_kernel(
         ahead = tl.arange(0, 1)
         step = step_size(load_dt(dt, bias_ptr, b, s, h, ahead, F, REVERSE), ahead, F, SOFTPLUS)
         first_x = load_tile(x, b, s, h, ahead, p, F, P, REVERSE)
-        of_B = load_tile(B, b, s, g, ahead, n, F, N, REVERSE) * step[:, None]
-        state = state * tl.exp(step * rate)[:, None] + tl.trans(of_B) * first_x
-        of_C = tl.trans(load_tile(C, b, s, g, ahead, n, F, N, REVERSE)) * state
-        first_y = tl.sum(of_C, axis=0)[None, :] + skip * first_x
+        first_B = load_tile(B, b, s, g, ahead, n, F, N, REVERSE)
+        first_C = load_tile(C, b, s, g, ahead, n, F, N, REVERSE)
+        first_y = (tl.sum(first_C * first_B, axis=1) * step + skip)[:, None] * first_x
+        if initial_ptr is not None:
+            state *= tl.exp(step * rate)[:, None]
+            first_y += tl.sum(tl.trans(first_C) * state, axis=0)[None, :]
+        state += tl.trans(first_B * step[:, None]) * first_x
         if z is not None:
             first_y *= _gate(load_tile(z, b, s, h, ahead, p, F, P, REVERSE))
-        row_ahead = rows_of(b, s, h, ahead, F, space, heads, REVERSE)
-        store_tile(out_ptr, row_ahead, ahead, p, F, P, first_y)
+        store_own(out, b, s, h, ahead, p, F, P, REVERSE, first_y)
     i = tl.arange(0, T)
     for first in tl.range(LEAD, F, T, num_stages=STAGES):
         t = first + i
-        # all loads first: none moves up over the barriers of what follows
         Bs = load_own(B, b, s, g, t, n, F, N, REVERSE)
         Cs = load_own(C, b, s, g, t, n, F, N, REVERSE)
         xs = load_own(x, b, s, h, t, p, F, P, REVERSE)
-        if z is not None:
-            zs = load_own(z, b, s, h, t, p, F, P, REVERSE)
         delta = step_size(load_dt(dt, bias_ptr, b, s, h, t, F, REVERSE), t, F, SOFTPLUS)
-        W, sums = _weights(tl.dot(Cs, tl.trans(Bs)), delta, rate, skip, t)
         y = tl.dot(Cs.to(OPERAND), state.to(OPERAND), input_precision="tf32")
-        y = y * tl.exp2(sums)[:, None]
+        if z is not None:  # not earlier, for the registers; not later, because it takes its time
+            zs = load_own(z, b, s, h, t, p, F, P, REVERSE)
+        # the skip is read again, else a matrix of it lives in registers as long as the loop
+        W, sums = _weights(tl.dot(Cs, tl.trans(Bs)), delta, rate, parameter(D_ptr, h), T)
+        y *= tl.exp2(sums)[:, None]
         y = tl.dot(W.to(OPERAND), xs.to(OPERAND), y, input_precision="tf32")
         if final_ptr is not None:
             # the decays from every frame to the chunk's end, summed over just the frames after it
             after = load_dt(dt, bias_ptr, b, s, h, t + 1, F, REVERSE)
             after = step_size(after, t + 1, F, SOFTPLUS)
             after = tl.cumsum(tl.where(i + 1 < T, after, 0.0), axis=0, reverse=True)
-            weighted = Bs.to(tl.float32) * (tl.exp(after * rate) * delta)[:, None]
+            weighted = Bs.to(tl.float32) * (tl.exp2(after * (rate * _LOG2E)) * delta)[:, None]
             whole = tl.exp(tl.sum(delta, axis=0) * rate)
             state = state * whole + dot(tl.trans(weighted), xs.to(tl.float32))
         else:
@@ -336,7 +360,7 @@ def carrying_kernel(
             state = tl.dot(tl.trans(Bs).to(OPERAND), put.to(OPERAND), state, input_precision="tf32")
         if z is not None:
             y *= _gate(zs.to(tl.float32))
-        store_tile(out_ptr, rows_of(b, s, h, t, F, space, heads, REVERSE), t, p, F, P, y)
+        store_own(out, b, s, h, t, p, F, P, REVERSE, y)
     if final_ptr is not None:
         at, inside = state_tile(final_ptr, row, n, p, N, P)
         tl.store(at, state, mask=inside)
@@ -365,17 +389,18 @@ class HalfOptions(NamedTuple):
 
 
 def half_options(
-    x: Tensor, B: Tensor, given: bool, asked: bool, chunk_size: int | None
+    x: Tensor, B: Tensor, states: tuple[bool, bool], chunk_size: int | None
 ) -> HalfOptions:
-    """Choose, when an initial state is ``given`` or not, and a final one ``asked`` for or not."""
+    """Choose; ``states`` says whether an initial one is given, and a final one asked for."""
     batch, frames, space, heads, width = x.shape
     groups, d_state = B.shape[3:]
     T = min(_tile(min(frames - 1, chunk_size or LONGEST)), LONGEST)
-    if asked:
-        channels = 32 if d_state <= 64 else 16
-        return HalfOptions(True, 16, min(channels, _tile(width)), 1, CARRYING_WARPS, 1)
-    if given or frames > T + 1:
-        channels = CHANNELS if d_state <= 64 else CHANNELS // 2
+    given, asked = states
+    if given or asked or frames > T + 1:
+        T, channels = (EXACT_FRAMES, 32) if asked else (min(T, CARRYING_FRAMES), 64)
+        if d_state > 64:
+            channels //= 2
+            T = T if x.dtype == bfloat16 else 16  # tiles of tf32 take twice the registers
         return HalfOptions(True, T, min(channels, _tile(width)), 1, CARRYING_WARPS, 1)
     shared = heads // groups
     parts = min(triton.cdiv(PROGRAMS, batch * space * groups), shared)
@@ -437,7 +462,7 @@ def run_forward(
     out, final = empty_outputs(x, B, return_final_state)
     A, D, dt_bias, initial_state = map(contiguous, (A, D, dt_bias, initial_state))
     tensors = (array_of(x), array_of(dt), A, array_of(B), array_of(C), D, array_of(z), dt_bias)
-    options = half_options(x, B, initial_state is not None, return_final_state, chunk_size)
+    options = half_options(x, B, (initial_state is not None, return_final_state), chunk_size)
     flags = {"REVERSE": reverse, "SOFTPLUS": dt_softplus}
     if x.dtype == float32 or (options.carries and B.shape[4] > WIDEST_CARRYING):
         tiles, chunks, constants = float_tiles(x, chunk_size)
@@ -454,9 +479,10 @@ def run_forward(
         return out, final
     programs, constants = half_tiles(x, B, options)
     own = (initial_state, final if return_final_state else None) if options.carries else ()
+    results = (array_of(out),) if options.carries else (out,)
     launch(
         *(carrying_kernel if options.carries else single_kernel, programs, x),
-        *(*tensors, *own, out, *sizes(x, B), *(() if options.carries else (options.heads,))),
+        *(*tensors, *own, *results, *sizes(x, B), *(() if options.carries else (options.heads,))),
         **{**flags, **constants},
     )
     return out, final
