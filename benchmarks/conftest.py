@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     group = parser.getgroup("benchmarks")
     group.addoption("--smoke", action="store_true", help="tiny shapes, once: a trial")
+    group.addoption("--scale", choices=("cpu", "gpu"), help="sizes; those of this device if not")
     group.addoption("--results", type=Path, help="write the report to a folder in this one")
     group.addoption("--require-gpu", action="store_true", help="refuse to run on a CPU")
     group.addoption("--deadline", type=float, help="skip what is left after so many seconds")
@@ -73,14 +74,16 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     aims = {target.group for target in (*CPU, *GPU)}
 
     def place(item: Any) -> tuple[bool, bool, int, int]:
-        stem, op = item.path.stem, getattr(item.module, "OP", None)
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        op, stem = getattr(item.module, "OP", None), item.path.stem
+        order = _ORDER.index(stem) if op is None else len(_ORDER)
         group, numbers = None, 0
-        if op is not None:
+        if not isinstance(case, tuple):  # no case of its own, or none at this scale
+            pass
+        elif op is not None:
             group, numbers = op.group(*case[:3]), case[0].numbers
-        elif case is not None and hasattr(item.module, "group"):
+        elif hasattr(item.module, "group"):
             group = item.module.group(*case[:-1])
-        order = len(_ORDER) if op is not None else _ORDER.index(stem)
         return "compiled" in item.name, group not in aims, order, numbers
 
     items.sort(key=place)
@@ -105,7 +108,8 @@ class Run:
         if config.option.require_gpu and self.device.type != "cuda":
             raise pytest.UsageError("torch sees no GPU here; `make bench` measures the CPU")
         self.smoke: bool = config.option.smoke
-        self.scale = "smoke" if self.smoke else {"cpu": "cpu", "cuda": "gpu"}[self.device.type]
+        own = {"cpu": "cpu", "cuda": "gpu"}[self.device.type]
+        self.scale = "smoke" if self.smoke else config.option.scale or own
         self.budget = _BUDGET[self.scale]
         self.in_turn_budget = _IN_TURN_BUDGET[self.scale]
         self.fewest = 1 if self.smoke else 3

@@ -9,16 +9,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
-def test_every_benchmark_runs_on_tiny_shapes_and_is_in_the_report(tmp_path):
-    """What needs a GPU runs with the CPU's forms; agreement is asserted inside."""
-    options = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*"]
+def benchmarks(*options):
     # told that it is one of several workers, pytest-benchmark would time nothing
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "benchmarks", "-q", "--smoke", *options),
-            *("--benchmark-quiet", f"--results={tmp_path}", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", "benchmarks", "-q", "-p", "no:cacheprovider"),
+            *("-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", *options),
         ],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -26,6 +23,25 @@ def test_every_benchmark_runs_on_tiny_shapes_and_is_in_the_report(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_what_the_aims_compare_comes_first_and_what_is_compiled_last(scale):
+    lines = benchmarks("--collect-only", f"--scale={scale}").splitlines()
+    items = [line for line in lines if "::" in line]
+    network = "small-step-8" if scale == "cpu" else "full size-step-32"
+    assert network in items[0]
+    places = {name: [i for i, item in enumerate(items) if name in item]
+              for name in ("bench_temporal_attention[F=17", "bench_pipeline", "compiled")}  # fmt: skip
+    assert min(places["bench_temporal_attention[F=17"]) < min(places["bench_pipeline"])
+    assert min(places["compiled"]) == len(items) - len(places["compiled"])
+
+
+@pytest.mark.slow
+def test_every_benchmark_runs_on_tiny_shapes_and_is_in_the_report(tmp_path):
+    """What needs a GPU runs with the CPU's forms; agreement is asserted inside."""
+    benchmarks("--smoke", "--benchmark-quiet", f"--results={tmp_path}")
     found = json.loads((tmp_path / "smoke" / "results.json").read_text())["records"]
     sections = {record["section"] for record in found}
     assert sections == {"ops", "blocks", "unet", "longest clip", "pipeline"}
