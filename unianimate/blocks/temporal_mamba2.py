@@ -118,13 +118,12 @@ class TemporalMamba2(nn.Module):
         else:
             conv_state, scan_state = (None, None) if state is None else state
             v, conv_state = self.conv.stream(onward, conv_state)
-            mixed, final = (
-                self._onward(
-                    v, gate, steps[0], initial_state=scan_state, return_final_state=return_state
-                ),
-                None,
+            # a state is asked for only where it is wanted: it costs a scan its fastest form
+            mixed = self._onward(
+                v, gate, steps[0], initial_state=scan_state, return_final_state=return_state
             )
-            if return_state:  # only then: it costs a scan its fastest form
+            final = None
+            if return_state:
                 mixed, scan_state = mixed
                 final = MambaState(conv_state, scan_state)
         h = self.out_proj(self.norm_out(mixed.flatten(3)))
