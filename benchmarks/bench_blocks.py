@@ -50,11 +50,11 @@ def cases(scale):
 
 
 DTYPE = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+DTYPE_NAME = str(DTYPE).removeprefix("torch.")
 
 
 def group(mode, dim, height, width, frames):
-    name = str(DTYPE).removeprefix("torch.")
-    return f"temporal mixer, C={dim} {height}x{width} F={frames}, {name}, {mode}"
+    return f"temporal mixer, C={dim} {height}x{width} F={frames}, {DTYPE_NAME}, {mode}"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,6 @@ def bench_mixer(run, case):
             frames=frames,
             peak_bytes=cost.peak_bytes,
             note="" if cost.seconds is not None else "out of memory",
-            extra={"mode": mode, "dim": dim, "size": f"{height}x{width}", "dtype": str(DTYPE)},
+            extra={"mode": mode, "dim": dim, "size": f"{height}x{width}", "dtype": DTYPE_NAME},
         )
     )

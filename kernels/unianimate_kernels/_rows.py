@@ -4,13 +4,12 @@ A program takes a few whole rows. What is added is added in float32 and rounded 
 sees the sum before it is rounded.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._dense import contiguous
 from ._registration import operator
 from ._triton_utils import launch
 
@@ -57,11 +56,12 @@ def tile_of(x: Tensor, numbers: int, num_warps: int) -> dict[str, int]:
     return {"TILE": tile, "COLUMNS": columns, "num_warps": warps}
 
 
-def _launch(x: Tensor, kind: dict[str, int], *arguments: Any, eps: float = 0.0) -> None:
+def _launch(x: Tensor, kind: dict[str, int], *arguments: Tensor | None, eps: float = 0.0) -> None:
     width = x.shape[-1]
     rows, tile = x.numel() // width, tile_of(x, **kind)
     programs = triton.cdiv(rows, tile["TILE"])
-    launch(_rows_kernel, programs, x, x, *arguments, rows, width, eps, **tile)
+    dense = map(contiguous, arguments)
+    launch(_rows_kernel, programs, x, x, *dense, rows, width, eps, **tile)
 
 
 @operator("unianimate::layer_norm_triton")

@@ -32,10 +32,10 @@ def test_what_the_aims_compare_comes_first_and_what_is_compiled_last(scale):
     items = [line for line in lines if "::" in line]
     network = "small-step-8" if scale == "cpu" else "full size-step-32"
     assert network in items[0]
-    places = {name: [i for i, item in enumerate(items) if name in item]
-              for name in ("bench_temporal_attention[F=17", "bench_pipeline", "compiled")}  # fmt: skip
-    assert min(places["bench_temporal_attention[F=17"]) < min(places["bench_pipeline"])
-    assert min(places["compiled"]) == len(items) - len(places["compiled"])
+    names = ("bench_temporal_attention[F=17", "bench_pipeline", "compiled")
+    aim, pipeline, compiled = ([i for i, item in enumerate(items) if n in item] for n in names)
+    assert min(aim) < min(pipeline)
+    assert min(compiled) == len(items) - len(compiled)
 
 
 @pytest.mark.slow

@@ -398,3 +398,29 @@ def test_the_cuda_code_leaves_large_sizes_to_the_next_backend(monkeypatch):
         with FakeTensorMode(), pytest.raises(error, match=message):
             on_gpu = {name: torch.empty(t.shape, device="cuda") for name, t in inputs.items()}
             ssd_scan(**on_gpu, backend=backend)
+
+
+def test_on_a_gpu_half_precision_without_a_gradient_goes_to_triton(monkeypatch):
+    on = _dispatch.Backend({"cuda": frozenset({torch.float32, torch.bfloat16})}, {})
+    monkeypatch.setitem(_dispatch._BACKENDS["ssd_scan"], "native", on)
+    monkeypatch.setitem(_dispatch._BACKENDS["ssd_scan"], "triton", on)
+
+    def choose(*arguments):
+        raise LookupError(_dispatch.choose(*arguments))
+
+    monkeypatch.setattr(api, "choose", choose)
+    inputs = make_inputs(3, full=False)
+    for dtype, wants, taken in (
+        (torch.bfloat16, False, "triton"),
+        (torch.bfloat16, True, "native"),
+        (torch.float32, False, "native"),
+    ):
+        with FakeTensorMode(), pytest.raises(LookupError, match=taken):
+            on_gpu = {
+                name: torch.empty(
+                    t.shape, device="cuda", dtype=torch.float32 if name == "A" else dtype
+                )
+                for name, t in inputs.items()
+            }
+            on_gpu["x"].requires_grad_(wants)
+            ssd_scan(**on_gpu)

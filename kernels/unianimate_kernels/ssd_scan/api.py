@@ -99,10 +99,12 @@ def ssd_scan(
     if x.device.type == "cuda" and max(width, d_state) > _WIDEST_CUDA:
         most = f"up to {_WIDEST_CUDA} channels a head and {_WIDEST_CUDA} states"
         limits = {"native": f"on cuda it takes {most}, got {width} and {d_state}"}
-    # the CUDA code computes in float32 alone, Triton's forward has a form for half precision
-    wants_gradient = refusal(t for t in (x, dt, A, B, C, D, z, dt_bias) if t is not None)
-    half = x.device.type == "cuda" and x.dtype in (torch.bfloat16, torch.float16)
-    slow = ("native",) if half and wants_gradient is None else ()
+    slow: tuple[str, ...] = ()
+    if x.device.type == "cuda" and x.dtype in (torch.bfloat16, torch.float16):
+        given = (x, dt, A, B, C, D, z, dt_bias, initial_state)
+        if refusal(tensor for tensor in given if tensor is not None) is None:
+            # the CUDA code computes in float32 alone, Triton's forward has a form for these
+            slow = ("native",)
     match choose(op, x, backend, limits, slow):
         case "native":
             from .native import forward

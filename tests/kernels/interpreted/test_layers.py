@@ -71,6 +71,21 @@ def test_rows(rows, width):
         torch.testing.assert_close(_rows.add_rows(x, added, extra), x + added + extra)
 
 
+def test_strided_parameters_are_read_as_they_are():
+    inputs = transformer_inputs(1, 3, 2, 2, 32, 4, 2, 16, 40)
+    inputs = gates.cast(inputs, torch.float32, frozenset())
+
+    def spread(value):
+        if isinstance(value, list):
+            return [spread(item) for item in value]
+        return value.repeat_interleave(2)[::2] if value.dim() == 1 else value
+
+    strided = {**inputs, **{name: spread(inputs[name]) for name in ("attentions", "feed_forward")}}
+    with torch.no_grad():
+        got, want = (temporal_transformer(**i, backend="triton") for i in (strided, inputs))
+    assert torch.equal(got, want)
+
+
 def test_opcheck():
     x, added = torch.randn(2, 3, 10)
     weight, shift, extra = torch.randn(3, 10)
