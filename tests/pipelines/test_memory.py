@@ -1,6 +1,5 @@
 """What a long video takes in memory: for window and chain, no more than a short one."""
 
-import gc
 import json
 import subprocess
 import sys
@@ -126,19 +125,30 @@ def test_low_memory_is_lower_and_equal(inputs):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_low_memory_on_a_gpu_holds_one_part_at_a_time(inputs):
+    # by where the weights are: of so small a model the workspaces of cuBLAS and cuDNN take more
     size = {"num_frames": 8, "width": 96, "height": 128}
-    peaks, videos = [], []
+    options = {"guidance_scale": 2.5, "num_inference_steps": 2}
+    held, videos = [], []
     for low in (False, True):
         torch.manual_seed(0)
-        gc.collect()  # the model before this one refers to itself
         model = UniAnimate(PRESETS["small"]).eval()
+        held.append(parts_on_the_gpu(model))
         pipeline = AnimatePipeline(model.offload("cuda") if low else model.to("cuda"))
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        options = {"guidance_scale": 2.5, "num_inference_steps": 2, "low_memory": low}
-        videos.append(pipeline(*inputs, **size, **options).astype(int))
-        peaks.append(torch.cuda.max_memory_allocated())
-        del model, pipeline
-    print(f"{peaks[0] / 1e6:.0f} MB, with low_memory {peaks[1] / 1e6:.0f} MB")
-    assert peaks[1] < 0.9 * peaks[0]
+        videos.append(pipeline(*inputs, **size, **options, low_memory=low).astype(int))
+    assert held[0] == {("image_encoder", "unet", "vae")}
+    assert held[1] == {("image_encoder",), ("unet",), ("vae",)}
     assert np.abs(videos[0] - videos[1]).max() <= 2
+
+
+def parts_on_the_gpu(model) -> set[tuple[str, ...]]:
+    """Return a set that comes to hold which parts are on the GPU whenever a layer computes."""
+    parts = {name: getattr(model, name) for name in ("image_encoder", "unet", "vae")}
+    held: set[tuple[str, ...]] = set()
+
+    def look(*_):
+        held.add(tuple(n for n, part in parts.items() if next(part.parameters()).is_cuda))
+
+    for part in parts.values():
+        for layer in part.modules():
+            layer.register_forward_pre_hook(look)
+    return held
