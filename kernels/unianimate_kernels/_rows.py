@@ -14,6 +14,7 @@ from ._registration import operator
 from ._triton_utils import launch
 
 # numbers of half precision that a program holds, and its warps: the fastest on an H200
+# at 320 channels
 _NORM = {"numbers": 2048, "num_warps": 2}
 _SUM = {"numbers": 4096, "num_warps": 4}
 

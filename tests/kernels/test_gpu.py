@@ -274,6 +274,8 @@ def test_ssd_scan_offsets_beyond_32_bits(backend):
     got = kernels.ssd_scan(x, dt, A, B, B, backend=backend)[:, :, -last:]
     x, dt, B = x[:, :, -last:], dt[:, :, -last:], B[:, :, -last:]
     want = kernels.ssd_scan(x, dt, A, B, B, backend="reference")
-    # as in the gates: products of bfloat16 are off by a part of the largest, not of each
-    off = 4 * torch.finfo(want.dtype).eps * want.abs().max().item()
-    torch.testing.assert_close(got, want, rtol=0, atol=off)
+    if backend == "native":  # its products are of float32
+        torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
+    else:  # as in the gates: products of bfloat16 are off by a part of the largest, not of each
+        off = 4 * torch.finfo(want.dtype).eps * want.abs().max().item()
+        torch.testing.assert_close(got, want, rtol=0, atol=off)
