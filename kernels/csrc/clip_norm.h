@@ -25,8 +25,11 @@ public:
         moments<T>(row, rows, channels_, sums_ + item * 2 * width_, width_);
     }
 
-    // what becomes of a clip's values, after its items are measured
-    void fold(int64_t clip, const void* weight, const void* bias, double eps) const {
+    // what becomes of a clip's values, after its items are measured, if `add` (or nothing) is added
+    // to its channels before
+    void fold(int64_t clip, const void* weight, const void* bias, double eps,
+              const T* add = nullptr) const {
+        auto added = [&](int64_t c) { return add ? double(widen(add[c])) : 0; };
         const int64_t size = channels_ / groups_;
         const double values = rows_ * size;
         A* table = table_ + clip * 3 * width_;
@@ -36,11 +39,18 @@ public:
                 const double* from = sums_ + item * 2 * width_ + g * size;
                 for (int64_t c = 0; c < size; ++c) total += from[c];
                 for (int64_t c = 0; c < size; ++c) squares += from[width_ + c];
+                for (int64_t c = 0; add && c < size; ++c) {
+                    squares += 2 * added(g * size + c) * from[c];
+                }
+            }
+            for (int64_t c = g * size; add && c < (g + 1) * size; ++c) {
+                total += rows_ * added(c);
+                squares += rows_ * added(c) * added(c);
             }
             const double mean = total / values, variance = squares / values - mean * mean;
             const double scale = 1 / sqrt((variance > 0 ? variance : 0) + eps);
             for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-                table[c] = A(mean);
+                table[c] = A(mean - added(c));
                 table[width_ + c] = A(widen(static_cast<const T*>(weight)[c]) * scale);
                 table[2 * width_ + c] = widen(static_cast<const T*>(bias)[c]);
             }

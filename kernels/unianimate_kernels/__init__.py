@@ -123,7 +123,12 @@ register(
     triton=triton_backend(),
     reference=REFERENCE,
 )
-register("resnet_block", triton=triton_backend(), reference=REFERENCE)
+register(
+    "resnet_block",
+    native=inference_backend("resnet_block"),
+    triton=triton_backend(),
+    reference=REFERENCE,
+)
 register(
     "temporal_conv_block",
     native=inference_backend("temporal_conv_block"),

@@ -34,6 +34,7 @@ HEAD_DIMS = st.integers(8, 40)
 
 
 LAYERS = {
+    resnet_block: partial(resnet_inputs, 2, 3, 4, 30, 12, 6),
     feed_forward: partial(feed_forward_inputs, (2, 7), 30, 34),
     temporal_conv_block: partial(conv_inputs, 2, 5, 3, 4, 30, 6),
     spatial_transformer: partial(spatial_inputs, 2, 5, 3, 4, 30, 6, 2, 12, 34, 7, 18),
@@ -41,12 +42,8 @@ LAYERS = {
 }
 
 
-# and that which has no native form
-ALL = {**LAYERS, resnet_block: partial(resnet_inputs, 2, 3, 4, 12, 30, 6)}
-
-
 def given_in(op, dtype):
-    return gates.cast(ALL[op](), dtype, frozenset())
+    return gates.cast(LAYERS[op](), dtype, frozenset())
 
 
 def check(op, inputs, dtype):
@@ -162,6 +159,40 @@ def test_convolutions_meet_the_gate_at_other_sizes(batch, height, width, channel
     inputs = conv_inputs(batch, 9, height, width, channels, groups)
     for dtype in DTYPES:
         check(temporal_conv_block, inputs, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("items", "height", "width", "dim", "out", "groups"),
+    [
+        (1, 1, 1, 2, 2, 1),
+        (3, 5, 8, 64, 64, 32),
+        (2, 7, 1, 33, 9, 3),
+        (2, 3, 3, 9, 33, 3),
+        (1, 20, 27, 32, 96, 8),
+    ],
+)
+def test_residual_block_meets_the_gate(items, height, width, dim, out, groups, dtype, level):
+    for embedding in (True, False):
+        inputs = resnet_inputs(items, height, width, dim, out, groups, embedding=embedding)
+        check(resnet_block, inputs, dtype)
+
+
+@given(
+    items=st.integers(1, 5),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    groups=st.integers(1, 4),
+    size=st.integers(2, 10),
+    out=st.integers(2, 10),
+    dtype=st.sampled_from(DTYPES),
+)
+@settings(max_examples=20, deadline=None)
+def test_residual_block_meets_the_gate_at_drawn_shapes(
+    items, height, width, groups, size, out, dtype
+):
+    inputs = resnet_inputs(items, height, width, groups * size, groups * out, groups)
+    check(resnet_block, inputs, dtype)
 
 
 @given(
@@ -313,7 +344,7 @@ def test_opcheck(op):
         torch.library.opcheck(registered, arguments)
 
 
-@pytest.mark.parametrize("op", ALL)
+@pytest.mark.parametrize("op", LAYERS)
 def test_compiles_without_a_graph_break(op):
     inputs = given_in(op, torch.float32)
     with torch.no_grad():
@@ -321,7 +352,7 @@ def test_compiles_without_a_graph_break(op):
         torch.testing.assert_close(compiled(**inputs), op(**inputs))
 
 
-@pytest.mark.parametrize("op", ALL)
+@pytest.mark.parametrize("op", LAYERS)
 def test_autocast_casts_everything(op):
     inputs = given_in(op, torch.float32)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -370,15 +401,15 @@ def test_autocast_casts_everything(op):
         (spatial_transformer, {"context": torch.zeros(2, 7, 17)}, ValueError, r"\(24, 17\)"),
         (spatial_transformer, {"context": torch.zeros(2, 7, 18).half()}, TypeError, "context is"),
         (temporal_transformer, {"norm": 2 * [torch.zeros(30).half()]}, TypeError, "norm, tensor 1"),
-        (resnet_block, {"x": torch.zeros(2, 12, 3)}, ValueError, r"\(N, C, H, W\)"),
-        (resnet_block, {"x": torch.zeros(2, 12, 0, 4)}, ValueError, "empty axis"),
-        (resnet_block, {"num_groups": 4}, ValueError, "12 channels of x and the 30 of the result"),
-        (resnet_block, {"embedding": torch.zeros(2, 12)}, ValueError, r"shape \(2, 30\)"),
-        (resnet_block, {"embedding": torch.zeros(2, 30).half()}, TypeError, "embedding is"),
+        (resnet_block, {"x": torch.zeros(2, 30, 3)}, ValueError, r"\(N, C, H, W\)"),
+        (resnet_block, {"x": torch.zeros(2, 30, 0, 4)}, ValueError, "empty axis"),
+        (resnet_block, {"num_groups": 4}, ValueError, "30 channels of x and the 12 of the result"),
+        (resnet_block, {"embedding": torch.zeros(2, 30)}, ValueError, r"shape \(2, 12\)"),
+        (resnet_block, {"embedding": torch.zeros(2, 12).half()}, TypeError, "embedding is"),
         (resnet_block, {"skip": []}, ValueError, "skip must be 2 tensors"),
         (resnet_block, {"conv1": []}, ValueError, "conv1 must be 2 tensors"),
-        (resnet_block, {"conv2": 2 * [torch.zeros(30)]}, ValueError, "conv2, tensor 1"),
-        (resnet_block, {"norm2": 2 * [torch.zeros(12)]}, ValueError, "norm2, tensor 1"),
+        (resnet_block, {"conv2": 2 * [torch.zeros(12)]}, ValueError, "conv2, tensor 1"),
+        (resnet_block, {"norm2": 2 * [torch.zeros(30)]}, ValueError, "norm2, tensor 1"),
     ],
 )
 def test_bad_input_is_refused(op, changed, error, message):

@@ -7,6 +7,7 @@ struct ua_spatial_conv {
     int64_t items, height, width, in, out;
     ua_array x;      // (items, height, width, in)
     ua_array y;      // (items, height, width, out)
+    ua_array add;    // the same, added to the result; it may be y; or NULL
     void* weight;    // (out, in, 3, 3) or (out, 3, 3, in), dense
     void* bias;      // (out), or NULL
     ua_packed packed;

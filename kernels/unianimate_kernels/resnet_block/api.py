@@ -15,6 +15,7 @@ from .._checks import (
 )
 from .._dispatch import choose
 from .._inference import refusal
+from ..spatial_conv.tiles import native_pays
 
 
 @autocast("x", "embedding", "norm1", "conv1", "norm2", "conv2", "skip")
@@ -47,7 +48,7 @@ def resnet_block(
         skip: weight (D, C, 1, 1) and bias (D,), or nothing where D = C.
         eps: added to the variances.
         backend: a name binds the call to that backend; None takes the first that can serve it.
-            The Triton one has no gradient.
+            The native and the Triton one have no gradient.
 
     Returns:
         (N, D, H, W) in x's dtype.
@@ -80,8 +81,14 @@ def resnet_block(
     given = [x, *(tensor for layer in layers for tensor in layer)]
     if embedding is not None:
         given.append(embedding)
-    if choose(op, x, backend, {"triton": refusal(given)}) == "triton":
-        from .triton import forward
-    else:
-        from .reference import forward
+    why = refusal(given)
+    pays = native_pays(x, conv1[0]) and native_pays(x, conv2[0])
+    slow = () if pays else ("native",)
+    match choose(op, x, backend, {"native": why, "triton": why}, slow):
+        case "native":
+            from .native import forward
+        case "triton":
+            from .triton import forward
+        case _:
+            from .reference import forward
     return forward(x, embedding, num_groups, *layers, eps)

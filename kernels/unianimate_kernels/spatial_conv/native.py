@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,14 +25,42 @@ class _Arguments(Arguments):
 
     _fields_: ClassVar = [
         *((name, ctypes.c_int64) for name in ("items", "height", "width", "dim_in", "dim_out")),
-        ("x", Array),
-        ("y", Array),
+        *((name, Array) for name in ("x", "y", "add")),
         *((name, ctypes.c_void_p) for name in ("weight", "bias")),
         ("packed", Packed),
         ("workspace", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("workspace_size", "channels_last")),
         *((name, ctypes.c_int64) for name in ("places", "tiles", "block")),
     ]
+
+
+class Plan(NamedTuple):
+    """How the library convolves pictures."""
+
+    places: int  # products of a tile
+    tiles: int
+    block: int  # tiles of an item of work
+    workspace: int  # float32 that the threads work with
+    packed: int  # float32 of the transformed weight
+
+
+def plan(x: Tensor, channels: int, out: int) -> Plan:
+    """Plan a convolution from and to so many channels of pictures like those of x."""
+    threads = torch.get_num_threads()
+    places, tiles = tiled(x)
+    row = round_up(channels, _LANES) + _LANES
+    # a few items a thread, so that one that is late loses little
+    fair = min(_TILES, _CACHE_BYTES // (4 * places * row), tiles // (4 * threads))
+    block = max(1, fair // _ROWS) * _ROWS
+    own = max(places * block * (row + _PANEL) + row, 9 * _PANEL * (channels + 1))
+    values = places * round_up(out, _PANEL) * (channels + 1)
+    return Plan(places, tiles, block, threads * own, values)
+
+
+def dense(weight: Tensor) -> tuple[Tensor, bool]:
+    """Return a weight as the library reads it, and whether its channels are last."""
+    channels_last = weight.is_contiguous(memory_format=torch.channels_last)
+    return weight if channels_last else weight.contiguous(), channels_last
 
 
 @operator("unianimate::spatial_conv_native")
@@ -42,21 +70,13 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if rows.stride(3) != 1:
         rows = rows.contiguous()
     items, height, width, channels = rows.shape
-    channels_last = weight.is_contiguous(memory_format=torch.channels_last)
-    dense = weight if channels_last else weight.contiguous()
-    out, threads = weight.shape[0], torch.get_num_threads()
+    out = weight.shape[0]
+    taps, channels_last = dense(weight)
     y = x.new_empty(items, height, width, out)
-    places, tiles = tiled(x)
-    row = round_up(channels, _LANES) + _LANES
-    # a few items a thread, so that one that is late loses little
-    fair = min(_TILES, _CACHE_BYTES // (4 * places * row), tiles // (4 * threads))
-    block = max(1, fair // _ROWS) * _ROWS
-    panels = -(-out // _PANEL)
-    own = max(places * block * (row + _PANEL) + row, 9 * _PANEL * (channels + 1))
-    values = places * panels * _PANEL * (channels + 1)
-    workspace = torch.empty(threads * own, dtype=torch.float32)
+    planned = plan(x, channels, out)
+    workspace = torch.empty(planned.workspace, dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
-    with packed("spatial_conv", [weight], 4 * values) as room:
+    with packed("spatial_conv", [weight], 4 * planned.packed) as room:
         arguments = _Arguments(
             items=items,
             height=height,
@@ -65,15 +85,15 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             dim_out=out,
             x=array(rows),
             y=array(y),
-            weight=dense.data_ptr(),
+            weight=taps.data_ptr(),
             bias=pointer(bias),
             packed=room,
             workspace=workspace.data_ptr(),
-            workspace_size=threads * own,
+            workspace_size=planned.workspace,
             channels_last=channels_last,
-            places=places,
-            tiles=tiles,
-            block=block,
+            places=planned.places,
+            tiles=planned.tiles,
+            block=planned.block,
         )
         call("spatial_conv_forward", arguments, x)
     return y.permute(0, 3, 1, 2)

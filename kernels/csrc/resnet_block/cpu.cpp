@@ -1,0 +1,148 @@
+// Two convolutions of pictures with their norms and the shortcut, on the CPU. What a convolution
+// takes is made first, because the statistics are of whole pictures. The result of the first one,
+// and then the shortcut, lie where the block's result will.
+#include "api.h"
+
+#include "../clip_norm.h"
+#include "../linear.h"
+#include "../spatial_conv/convolution.h"
+
+namespace {
+
+template <class Format> class Block {
+    typedef Value<Format> T;
+    typedef Unit<Format> U;
+    typedef Convolution<T, sizeof(T) == sizeof(float) ? 2 : 4> Conv;
+
+public:
+    explicit Block(const ua_resnet_block* a)
+        : a_(a), pixels_(a->height * a->width), cuts_((pixels_ + a->cut - 1) / a->cut),
+          y_{a->y, {pixels_ * a->out, a->out}}, norms_{norm_of(a->in), norm_of(a->out)},
+          skip_{a->skip_weight, a->out, a->in, static_cast<U*>(a->packed.data)} {
+        const bool wider = a->out > a->in;
+        normed_ = static_cast<T*>(norms_[wider].end());
+        threads_ = normed_ + a->items * pixels_ * (wider ? a->out : a->in);
+        packed_ = skip_.packed + (a->skip_weight ? skip_.size() : 0);
+        float* packed = packed_;
+        for (int i = 0; i < UA_CONVOLUTIONS; ++i) {
+            convs_[i] = conv_of(i, packed);
+            packed += Conv(&convs_[i]).packed_size();
+        }
+        convs_[1].add = pictures(a->skip_weight ? y_ : a->x);
+    }
+
+    const char* run() const {
+        if (bytes_to(threads_, a_->workspace) > a_->workspace_size || !fits(a_->packed, packed_)) {
+            return "the workspace is too small: reinstall the package";
+        }
+        const bool pack = a_->skip_weight && !a_->packed.filled;
+        parallel_for(a_->call.threads, pack ? skip_.panels() : 0,
+                     [&](int64_t panel) { skip_.pack(panel); });
+        normalise(0, a_->x, nullptr);
+        if (const char* error = Conv(&convs_[0]).run()) return error;
+        normalise(1, y_, static_cast<const T*>(a_->embedding));
+        if (a_->skip_weight) {
+            over_pixels([&](int64_t item, int64_t first, int64_t n) {
+                skip_.apply(row(a_->x, item, first), a_->x.stride[1], n, a_->skip_bias, nullptr, 0,
+                            row(y_, item, first), a_->out);
+            });
+        }
+        return Conv(&convs_[1]).run();
+    }
+
+private:
+    static int64_t bytes_to(const void* end, const void* start) {
+        return static_cast<const char*>(end) - static_cast<const char*>(start);
+    }
+    int64_t channels_into(int conv) const { return conv ? a_->out : a_->in; }
+
+    ClipNorm<Format> norm_of(int64_t channels) const {
+        return {a_->items, cuts_, double(pixels_), channels, a_->groups, a_->workspace};
+    }
+    ua_array pictures(const ua_array& rows) const {
+        return {rows.data, {rows.stride[0], a_->width * rows.stride[1], rows.stride[1]}};
+    }
+    // from the pictures that are normalised for it to where the result of the block will be
+    ua_spatial_conv conv_of(int i, float* packed) const {
+        const ua_normed_conv& layer = a_->convs[i];
+        const int64_t in = channels_into(i), packed_before = bytes_to(packed, a_->packed.data);
+        ua_spatial_conv it = {};
+        it.call = a_->call;
+        it.items = a_->items;
+        it.height = a_->height;
+        it.width = a_->width;
+        it.in = in;
+        it.out = a_->out;
+        it.x = pictures({normed_, {pixels_ * in, in}});
+        it.y = pictures(y_);
+        it.weight = layer.weight;
+        it.bias = layer.bias;
+        it.packed = {packed, a_->packed.size - packed_before, a_->packed.kept, a_->packed.filled};
+        it.workspace = threads_;
+        it.workspace_size =
+            (a_->workspace_size - bytes_to(threads_, a_->workspace)) / int64_t(sizeof(float));
+        it.channels_last = layer.channels_last;
+        it.places = a_->places;
+        it.tiles = a_->tiles;
+        it.block = layer.block;
+        return it;
+    }
+
+    static T* row(const ua_array& of, int64_t item, int64_t pixel) {
+        return static_cast<T*>(of.data) + item * of.stride[0] + pixel * of.stride[1];
+    }
+
+    // shares out the pixels of the pictures: run(item, first pixel, how many)
+    template <class Run> void over_pixels(const Run& run) const {
+        parallel_for(a_->call.threads, a_->items * cuts_, [&](int64_t i) {
+            const int64_t first = i % cuts_ * a_->cut;
+            run(i / cuts_, first, smaller(a_->cut, pixels_ - first));
+        });
+    }
+
+    // makes what a convolution takes from pictures, to which `embedding` is added if there is any
+    void normalise(int conv, const ua_array& from, const T* embedding) const {
+        const ua_normed_conv& layer = a_->convs[conv];
+        const ClipNorm<Format>& norm = norms_[conv];
+        const int64_t channels = channels_into(conv);
+        over_pixels([&](int64_t item, int64_t first, int64_t n) {
+            auto of = [&](int64_t r) { return row(from, item, first + r); };
+            norm.measure(item * cuts_ + first / a_->cut, of, n);
+        });
+        parallel_for(a_->call.threads, a_->items, [&](int64_t item) {
+            norm.fold(item, layer.norm_weight, layer.norm_bias, a_->eps,
+                      embedding ? embedding + item * channels : nullptr);
+        });
+        over_pixels([&](int64_t item, int64_t first, int64_t n) {
+            activate(norm.folded(item), row(from, item, first), from.stride[1], n, channels,
+                     normed_ + (item * pixels_ + first) * channels);
+        });
+    }
+
+    UA_KERNEL static void activate(const typename ClipNorm<Format>::Folded normalised,
+                                   const T* from, int64_t stride, int64_t rows, int64_t channels,
+                                   T* to) {
+        constexpr int64_t lanes = kLanes<Compute<T>>;
+        for (int64_t r = 0; r < rows; ++r, from += stride, to += channels) {
+            for (int64_t c = 0; c < channels; c += lanes) {
+                const int n = static_cast<int>(smaller(lanes, channels - c));
+                save<Format>(to + c, silu(normalised(load(from + c, n), c)), n);
+            }
+        }
+    }
+
+    const ua_resnet_block* a_;
+    int64_t pixels_, cuts_;
+    ua_array y_;
+    ClipNorm<Format> norms_[UA_CONVOLUTIONS];
+    Linear<Format> skip_;
+    ua_spatial_conv convs_[UA_CONVOLUTIONS];
+    T *normed_, *threads_;
+    U* packed_; // behind those of the shortcut
+};
+
+} // namespace
+
+UA_ENTRY(resnet_block_forward)(const ua_resnet_block* a) {
+    return with_format(a, [&](auto format) { return Block<decltype(format)>(a).run(); });
+}
