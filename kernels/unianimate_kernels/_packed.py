@@ -4,7 +4,7 @@ import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -23,6 +23,14 @@ class Packed(ctypes.Structure):
         ("data", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("size", "kept", "filled")),
     ]
+    memory: Tensor
+
+    @classmethod
+    def in_memory(cls, memory: Tensor, kept: bool, filled: bool) -> Self:
+        """Describe memory, and hold it."""
+        packed = cls(memory.data_ptr(), memory.nbytes, kept, filled)
+        packed.memory = memory
+        return packed
 
 
 class _Kept(threading.local):
@@ -32,12 +40,20 @@ class _Kept(threading.local):
 
     def __init__(self) -> None:
         self.entries: dict[object, tuple[Tensor, Sequence[Tensor]]] = {}
+        # calls with them, and the last one, of `_repeated`
+        self.calls: dict[object, Any] = {}
+        self.made: Any = None
 
     def bytes(self) -> int:
         return sum(memory.nbytes for memory, _ in self.entries.values())
 
+    def clear(self) -> None:
+        self.entries.clear()
+        self.calls.clear()
+        self.made = None
 
-_kept = _Kept()
+
+kept = _Kept()
 
 
 @contextmanager
@@ -47,15 +63,16 @@ def keep_packed_weights() -> Iterator[None]:
     These ops read weights in an order of their own, and put them into it at every call; inside the
     block a parameter is packed once. It is packed anew after a change that torch counts, as all are
     but those through ``.data`` or foreign code: make none of these inside the block. Kept are up
-    to 1 GiB, of ``nn.Parameter`` alone.
+    to 1 GiB, of ``nn.Parameter`` alone. With gradients off, a call like an earlier one but for the
+    values of its inputs is made without its checks.
     """
-    _kept.scopes += 1
+    kept.scopes += 1
     try:
         yield
     finally:
-        _kept.scopes -= 1
-        if not _kept.scopes:
-            _kept.entries.clear()
+        kept.scopes -= 1
+        if not kept.scopes:
+            kept.clear()
 
 
 @contextmanager
@@ -72,23 +89,23 @@ def packed(
         at_once: bytes that are enough where none are kept; None means all.
     """
     key = (op, size, form, _library.cpu_level, *map(_state, weights)) if keeps(weights) else None
-    memory, _ = _kept.entries.get(key, (None, None))
+    memory, _ = kept.entries.get(key, (None, None))
     if memory is not None:
-        yield Packed(memory.data_ptr(), size, True, True)
+        yield Packed.in_memory(memory, True, True)
         return
-    keep = key is not None and _kept.bytes() + size <= _MOST_BYTES
+    keep = key is not None and kept.bytes() + size <= _MOST_BYTES
     if not keep and at_once is not None:
         size = at_once
     memory = torch.empty(size, dtype=torch.uint8)
-    yield Packed(memory.data_ptr(), size, keep, False)
+    yield Packed.in_memory(memory, keep, False)
     # not where the call has failed
     if keep:
-        _kept.entries[key] = memory, weights
+        kept.entries[key] = memory, weights
 
 
 def keeps(weights: Sequence[Tensor]) -> bool:
     """Return whether an op's packed weights outlive its call, if there is room."""
-    if not _kept.scopes:
+    if not kept.scopes:
         return False
     return all(type(weight) is Parameter and not weight.is_inference() for weight in weights)
 

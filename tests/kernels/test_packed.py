@@ -63,13 +63,13 @@ def test_kept_weights_are_read_and_change_no_bit(op, given):
     want = op(**given, backend="native")
     with keep_packed_weights():
         assert torch.equal(op(**given, backend="native"), want)
-        ((memory, _),) = _packed._kept.entries.values()
+        ((memory, _),) = _packed.kept.entries.values()
         assert torch.equal(op(**given, backend="native"), want)
         # what was kept decides: a second call packs nothing
         memory.zero_()
         assert not torch.equal(op(**given, backend="native"), want)
-        assert len(_packed._kept.entries) == 1
-    assert not _packed._kept.entries
+        assert len(_packed.kept.entries) == 1
+    assert not _packed.kept.entries
     assert torch.equal(op(**given, backend="native"), want)
 
 
@@ -87,7 +87,7 @@ def test_a_changed_weight_is_packed_again(op, given):
         for weight in weights_of(given):
             weight.mul_(-0.5)
             got = op(**given, backend="native")
-            _packed._kept.entries.clear()
+            _packed.kept.entries.clear()
             assert torch.equal(got, op(**given, backend="native"))
 
 
@@ -95,7 +95,7 @@ def test_only_parameters_are_kept(op, given):
     plain = gates.cast(OPS[op](), given["x"].dtype, frozenset())
     with keep_packed_weights():
         op(**plain, backend="native")
-        assert not _packed._kept.entries
+        assert not _packed.kept.entries
         with torch.inference_mode():
             op(**{k: v.clone() if k == "x" else v for k, v in given.items()}, backend="native")
 
@@ -105,7 +105,7 @@ def test_no_more_is_kept_than_there_is_room_for(op, given, monkeypatch):
     monkeypatch.setattr(_packed, "_MOST_BYTES", 100)
     with keep_packed_weights():
         assert torch.equal(op(**given, backend="native"), want)
-        assert not _packed._kept.entries
+        assert not _packed.kept.entries
 
 
 def test_a_call_that_fails_leaves_nothing(op, given, monkeypatch):
@@ -117,7 +117,7 @@ def test_a_call_that_fails_leaves_nothing(op, given, monkeypatch):
             patch.setattr(_library, "_function", lambda _: fail)
             with pytest.raises(RuntimeError, match="refused"):
                 op(**given, backend="native")
-        assert not _packed._kept.entries
+        assert not _packed.kept.entries
 
 
 @pytest.mark.skipif(_library.cpu_level != "avx512", reason="this CPU has one instruction set")
@@ -139,17 +139,17 @@ def test_threads_and_inner_blocks():
     def other():
         with torch.no_grad():
             spatial_conv(**inputs, backend="native")
-        seen.append((_packed._kept.scopes, len(_packed._kept.entries)))
+        seen.append((_packed.kept.scopes, len(_packed.kept.entries)))
 
     with keep_packed_weights():
         with keep_packed_weights():
             spatial_conv(**inputs, backend="native")
-        assert len(_packed._kept.entries) == 1
+        assert len(_packed.kept.entries) == 1
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
     assert seen == [(0, 0)]
-    assert not _packed._kept.entries and not _packed._kept.scopes
+    assert not _packed.kept.entries and not _packed.kept.scopes
     with pytest.raises(KeyError), keep_packed_weights():
         raise KeyError
-    assert not _packed._kept.scopes
+    assert not _packed.kept.scopes

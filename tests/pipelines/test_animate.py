@@ -67,11 +67,11 @@ def test_weights_stay_packed_for_a_segment_unless_memory_is_low(pipeline, poses,
     kept = []
 
     def progress(*_):
-        kept.append(len(_packed._kept.entries))
+        kept.append(len(_packed.kept.entries))
 
     pipeline(photo(), poses, num_frames=3, low_memory=low, progress=progress)
     assert len(set(kept)) == 1 and (kept[0] > 0) is not low
-    assert not _packed._kept.entries
+    assert not _packed.kept.entries
 
 
 def test_the_poses_drive_the_video(pipeline, poses):

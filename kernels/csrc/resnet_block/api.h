@@ -17,9 +17,9 @@ struct ua_normed_conv {
 struct ua_resnet_block {
     ua_call call;
     int64_t items, height, width, in, out, groups;
-    ua_array x;        // (items, pixels, in)
-    void* y;           // (items, pixels, out), dense
-    void* embedding;   // (items, out), dense: added behind the first convolution; or NULL
+    ua_array x;         // (items, pixels, in)
+    ua_array y;         // (items, pixels, out)
+    ua_array embedding; // (items, out): added behind the first convolution; or NULL
     ua_normed_conv convs[UA_CONVOLUTIONS]; // in to out, out to out
     void* skip_weight; // (out, in), dense; or NULL where in is out
     void* skip_bias;   // (out)

@@ -17,7 +17,7 @@ template <class Format> class Block {
 public:
     explicit Block(const ua_resnet_block* a)
         : a_(a), pixels_(a->height * a->width), cuts_((pixels_ + a->cut - 1) / a->cut),
-          y_{a->y, {pixels_ * a->out, a->out}}, norms_{norm_of(a->in), norm_of(a->out)},
+          norms_{norm_of(a->in), norm_of(a->out)},
           skip_{a->skip_weight, a->out, a->in, static_cast<U*>(a->packed.data)} {
         const bool wider = a->out > a->in;
         normed_ = static_cast<T*>(norms_[wider].end());
@@ -28,7 +28,7 @@ public:
             convs_[i] = conv_of(i, packed);
             packed += Conv(&convs_[i]).packed_size();
         }
-        convs_[1].add = pictures(a->skip_weight ? y_ : a->x);
+        convs_[1].add = pictures(a->skip_weight ? a->y : a->x);
     }
 
     const char* run() const {
@@ -40,11 +40,11 @@ public:
                      [&](int64_t panel) { skip_.pack(panel); });
         normalise(0, a_->x, nullptr);
         if (const char* error = Conv(&convs_[0]).run()) return error;
-        normalise(1, y_, static_cast<const T*>(a_->embedding));
+        normalise(1, a_->y, &a_->embedding);
         if (a_->skip_weight) {
             over_pixels([&](int64_t item, int64_t first, int64_t n) {
                 skip_.apply(row(a_->x, item, first), a_->x.stride[1], n, a_->skip_bias, nullptr, 0,
-                            row(y_, item, first), a_->out);
+                            row(a_->y, item, first), a_->y.stride[1]);
             });
         }
         return Conv(&convs_[1]).run();
@@ -74,7 +74,7 @@ private:
         it.in = in;
         it.out = a_->out;
         it.x = pictures({normed_, {pixels_ * in, in}});
-        it.y = pictures(y_);
+        it.y = pictures(a_->y);
         it.weight = layer.weight;
         it.bias = layer.bias;
         it.packed = {packed, a_->packed.size - packed_before, a_->packed.kept, a_->packed.filled};
@@ -101,7 +101,7 @@ private:
     }
 
     // makes what a convolution takes from pictures, to which `embedding` is added if there is any
-    void normalise(int conv, const ua_array& from, const T* embedding) const {
+    void normalise(int conv, const ua_array& from, const ua_array* embedding) const {
         const ua_normed_conv& layer = a_->convs[conv];
         const ClipNorm<Format>& norm = norms_[conv];
         const int64_t channels = channels_into(conv);
@@ -111,7 +111,7 @@ private:
         });
         parallel_for(a_->call.threads, a_->items, [&](int64_t item) {
             norm.fold(item, layer.norm_weight, layer.norm_bias, a_->eps,
-                      embedding ? embedding + item * channels : nullptr);
+                      embedding && embedding->data ? row(*embedding, item, 0) : nullptr);
         });
         over_pixels([&](int64_t item, int64_t first, int64_t n) {
             activate(norm.folded(item), row(from, item, first), from.stride[1], n, channels,
@@ -133,7 +133,6 @@ private:
 
     const ua_resnet_block* a_;
     int64_t pixels_, cuts_;
-    ua_array y_;
     ClipNorm<Format> norms_[UA_CONVOLUTIONS];
     Linear<Format> skip_;
     ua_spatial_conv convs_[UA_CONVOLUTIONS];

@@ -15,10 +15,12 @@ from .._checks import (
 )
 from .._dispatch import choose
 from .._inference import refusal
+from .._repeated import repeated
 from ..spatial_conv.tiles import native_pays
 
 
 @autocast("x", "embedding", "norm1", "conv1", "norm2", "conv2", "skip")
+@repeated
 def resnet_block(
     x: Tensor,
     embedding: Tensor | None,

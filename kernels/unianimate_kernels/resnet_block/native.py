@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from .._inference import computes_in
-from .._library import Arguments, Array, array, call, pointer
+from .._library import Arguments, Array, array
 from .._packed import Packed, packed
 from .._parts import round_up
 from .._registration import operator
+from .._repeated import call
 from ..spatial_conv.native import dense, plan
 
 # outputs of a panel of the library and lanes of its vectors, or more
@@ -36,8 +37,7 @@ class _Arguments(Arguments):
     _fields_: ClassVar = [
         *((name, ctypes.c_int64) for name in ("items", "height", "width", "dim_in", "dim_out")),
         ("groups", ctypes.c_int64),
-        ("x", Array),
-        *((name, ctypes.c_void_p) for name in ("y", "embedding")),
+        *((name, Array) for name in ("x", "y", "embedding")),
         ("convs", _NormedConv * _CONVOLUTIONS),
         *((name, ctypes.c_void_p) for name in ("skip_weight", "skip_bias")),
         ("packed", Packed),
@@ -71,9 +71,9 @@ def _convolve(
     size = items * round_up(wider, _LANES) * (16 * -(-pixels // _CUT) + 4 * 3)
     size += items * pixels * wider * x.dtype.itemsize
     size += 4 * max(first.workspace, second.workspace)
-    workspace = torch.empty(size, dtype=torch.uint8)
     # dense, and alive until the call is over
-    added = None if embedding is None else embedding.contiguous()
+    if embedding is not None and embedding.stride(1) != 1:
+        embedding = embedding.contiguous()
     shortcut = [tensor.contiguous() for tensor in skip]
     layers = []
     for norm, (weight, bias), planned in ((norm1, conv1, first), (norm2, conv2, second)):
@@ -92,14 +92,13 @@ def _convolve(
             dim_out=out,
             groups=num_groups,
             x=array(rows),
-            y=y.data_ptr(),
-            embedding=pointer(added),
+            y=array(y.flatten(1, 2)),
+            embedding=array(embedding),
             convs=tuple(
                 (*(tensor.data_ptr() for tensor in parameters), *others)
                 for parameters, *others in layers
             ),
             packed=room,
-            workspace=workspace.data_ptr(),
             workspace_size=size,
             places=first.places,
             tiles=first.tiles,
@@ -108,7 +107,9 @@ def _convolve(
         )
         if shortcut:
             arguments.skip_weight, arguments.skip_bias = (t.data_ptr() for t in shortcut)
-        call("resnet_block_forward", arguments, x)
+        inputs = ("x",) if embedding is None else ("x", "embedding")
+        alive = (layers, shortcut, room)
+        call("resnet_block_forward", arguments, x, inputs=inputs, size=size, alive=alive)
     return y.permute(0, 3, 1, 2)
 
 

@@ -6,10 +6,12 @@ from .._autocast import autocast
 from .._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
 from .._dispatch import choose
 from .._inference import refusal
+from .._repeated import repeated
 from .tiles import native_pays
 
 
 @autocast("x", "weight", "bias")
+@repeated
 def spatial_conv(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: str | None = None
 ) -> Tensor:

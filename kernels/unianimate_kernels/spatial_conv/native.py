@@ -7,10 +7,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from .._library import Arguments, Array, array, call, pointer
+from .._library import Arguments, Array, array, pointer
 from .._packed import Packed, packed
 from .._parts import round_up
 from .._registration import operator
+from .._repeated import call
 from .tiles import tiled
 
 # outputs of a panel of the library and lanes of its vectors, or more; rows of a register tile
@@ -74,7 +75,6 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     taps, channels_last = dense(weight)
     y = x.new_empty(items, height, width, out)
     planned = plan(x, channels, out)
-    workspace = torch.empty(planned.workspace, dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
     with packed("spatial_conv", [weight], 4 * planned.packed) as room:
         arguments = _Arguments(
@@ -88,14 +88,14 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             weight=taps.data_ptr(),
             bias=pointer(bias),
             packed=room,
-            workspace=workspace.data_ptr(),
             workspace_size=planned.workspace,
             channels_last=channels_last,
             places=planned.places,
             tiles=planned.tiles,
             block=planned.block,
         )
-        call("spatial_conv_forward", arguments, x)
+        alive, size = (taps, bias, room), 4 * planned.workspace
+        call("spatial_conv_forward", arguments, x, inputs=("x",), size=size, alive=alive)
     return y.permute(0, 3, 1, 2)
 
 

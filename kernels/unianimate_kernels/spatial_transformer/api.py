@@ -8,9 +8,11 @@ from .._autocast import autocast
 from .._dispatch import choose
 from .._inference import refusal
 from .._transformers import checked
+from .._repeated import repeated
 
 
 @autocast("x", "context", "norm", "proj_in", "attentions", "feed_forward", "proj_out")
+@repeated
 def spatial_transformer(
     x: Tensor,
     context: Tensor,

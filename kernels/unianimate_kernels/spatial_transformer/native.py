@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from .._inference import computes_in
-from .._library import Arguments, Array, array, call
+from .._library import Arguments, Array, array
 from .._packed import Packed, packed
 from .._parts import part, round_up
 from .._registration import operator
+from .._repeated import call
 from .._transformers import to_pack
 from ..temporal_conv.native import like_video, rows_of
 
@@ -84,7 +85,6 @@ def _transform(
     size = 16 * cuts * channels + 4 * 3 * items * channels
     size += 4 * (batch * round_up(keys, _GROUP) * of_key + together * of_frame)
     size += 4 * threads * thread_size
-    workspace = torch.empty(size, dtype=torch.uint8)
     # dense, and alive until the call is over
     dense = [weight.contiguous() for weight in weights]
     context = context if context.stride(2) == 1 else context.contiguous()
@@ -105,7 +105,6 @@ def _transform(
             context=array(context),
             weights=tuple(weight.data_ptr() for weight in dense),
             packed=room,
-            workspace=workspace.data_ptr(),
             workspace_size=size,
             thread_size=thread_size,
             together=together,
@@ -116,7 +115,8 @@ def _transform(
             norm_eps=norm_eps,
             eps=eps,
         )
-        call("spatial_transformer_forward", arguments, x)
+        alive = (dense, room)
+        call("spatial_transformer_forward", arguments, x, inputs=("x", "context"), size=size, alive=alive)
     return y
 
 

@@ -8,11 +8,13 @@ from .._autocast import autocast
 from .._checks import expect_alike, expect_list, expect_not_empty, expect_rank
 from .._dispatch import choose
 from .._inference import refusal
+from .._repeated import repeated
 
 STAGES = 4
 
 
 @autocast("x", "norm_weights", "norm_biases", "weights", "biases")
+@repeated
 def temporal_conv_block(
     x: Tensor,
     num_groups: int,

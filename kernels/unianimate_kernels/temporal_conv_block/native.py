@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .._inference import computes_in
-from .._library import Arguments, Array, array, call
+from .._library import Arguments, Array, array
 from .._packed import Packed, packed
 from .._registration import operator
+from .._repeated import call
 from ..selective_scan.reference import accumulator
 from ..temporal_conv.native import like_video, rows_of
 from .api import STAGES
@@ -73,7 +74,6 @@ def _convolve(
     shared = 3 * batch * width
     own = max(block * (2 * frames + 4), 3 * _PANEL) * channels + 64
     size = 16 * items * width + dtype.itemsize * (shared + torch.get_num_threads() * own)
-    workspace = torch.empty(size, dtype=torch.uint8)
     # dense, and alive until the call is over
     stages = [
         [tensor.contiguous() for tensor in stage]
@@ -91,11 +91,11 @@ def _convolve(
             y=array(rows_of(y)),
             stages=tuple(tuple(tensor.data_ptr() for tensor in stage) for stage in stages),
             packed=room,
-            workspace=workspace.data_ptr(),
             workspace_size=size,
             eps=eps,
         )
-        call("temporal_conv_block_forward", arguments, x)
+        alive = (stages, room)
+        call("temporal_conv_block_forward", arguments, x, inputs=("x",), size=size, alive=alive)
     return y
 
 

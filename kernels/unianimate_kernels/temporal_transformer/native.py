@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from .._inference import computes_in
-from .._library import Arguments, Array, array, call
+from .._library import Arguments, Array, array
 from .._packed import Packed, packed
 from .._parts import round_up
 from .._registration import operator
+from .._repeated import call
 from .._transformers import to_pack
 from ..selective_scan.reference import accumulator
 from ..temporal_conv.native import like_video, rows_of
@@ -71,7 +72,6 @@ def _transform(
     size = 16 * items * channels
     size += dtype.itemsize * 3 * batch * channels
     size += dtype.itemsize * torch.get_num_threads() * thread_size
-    workspace = torch.empty(size, dtype=torch.uint8)
     # dense, and alive until the call is over
     dense = [weight.contiguous() for weight in weights]
     with packed("temporal_transformer", matrices, 4 * values) as room:
@@ -88,14 +88,14 @@ def _transform(
             y=array(rows_of(y)),
             weights=tuple(weight.data_ptr() for weight in dense),
             packed=room,
-            workspace=workspace.data_ptr(),
             workspace_size=size,
             thread_size=thread_size,
             block=block,
             norm_eps=norm_eps,
             eps=eps,
         )
-        call("temporal_transformer_forward", arguments, x)
+        alive = (dense, room)
+        call("temporal_transformer_forward", arguments, x, inputs=("x",), size=size, alive=alive)
     return y
 
 
