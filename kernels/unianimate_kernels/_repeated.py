@@ -7,7 +7,7 @@ call is kept, and one that differs only in where its inputs are is made with tha
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, ParamSpec
 
 import torch

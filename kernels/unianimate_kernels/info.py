@@ -74,7 +74,8 @@ def _example(op: str, device: str) -> dict[str, Any]:
             x = random(2, 32, 5, 4).contiguous(memory_format=torch.channels_last)
             vectors, conv = [random(32), random(32)], [0.1 * random(32, 32, 3, 3), random(32)]
             layers = {"norm1": vectors, "conv1": conv, "norm2": vectors, "conv2": conv}
-            return {"x": x, "embedding": random(2, 32), "num_groups": 16, **layers}
+            layers["emb_proj"] = [0.1 * random(32, 48), random(32)]
+            return {"x": x, "embedding": random(1, 48), "num_groups": 16, **layers}
         case "temporal_transformer" | "spatial_transformer":
             x = random(1, 32, 5, 2, 2).contiguous(memory_format=torch.channels_last_3d)
             vectors, linear = [random(32), random(32)], [0.1 * random(32, 32), random(32)]

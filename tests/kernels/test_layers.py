@@ -173,7 +173,7 @@ def test_convolutions_meet_the_gate_at_other_sizes(batch, height, width, channel
     ],
 )
 def test_residual_block_meets_the_gate(items, height, width, dim, out, groups, dtype, level):
-    for embedding in (True, False):
+    for embedding in (0, 1, 40):
         inputs = resnet_inputs(items, height, width, dim, out, groups, embedding=embedding)
         check(resnet_block, inputs, dtype)
 
@@ -404,8 +404,12 @@ def test_autocast_casts_everything(op):
         (resnet_block, {"x": torch.zeros(2, 30, 3)}, ValueError, r"\(N, C, H, W\)"),
         (resnet_block, {"x": torch.zeros(2, 30, 0, 4)}, ValueError, "empty axis"),
         (resnet_block, {"num_groups": 4}, ValueError, "30 channels of x and the 12 of the result"),
-        (resnet_block, {"embedding": torch.zeros(2, 30)}, ValueError, r"shape \(2, 12\)"),
-        (resnet_block, {"embedding": torch.zeros(2, 12).half()}, TypeError, "embedding is"),
+        (resnet_block, {"embedding": torch.zeros(2, 30)}, ValueError, r"shape \(12, 30\)"),
+        (resnet_block, {"embedding": torch.zeros(18)}, ValueError, r"embedding must be \(B, E\)"),
+        (resnet_block, {"embedding": torch.zeros(3, 18)}, ValueError, "2 frames of x .* got 3"),
+        (resnet_block, {"embedding": torch.zeros(2, 18).half()}, TypeError, "embedding is"),
+        (resnet_block, {"embedding": None}, ValueError, "emb_proj is given and no embedding"),
+        (resnet_block, {"emb_proj": []}, ValueError, "emb_proj must be 2 tensors"),
         (resnet_block, {"skip": []}, ValueError, "skip must be 2 tensors"),
         (resnet_block, {"conv1": []}, ValueError, "conv1 must be 2 tensors"),
         (resnet_block, {"conv2": 2 * [torch.zeros(12)]}, ValueError, "conv2, tensor 1"),

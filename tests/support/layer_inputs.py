@@ -60,7 +60,8 @@ def spatial_inputs(
     return {"x": inputs.pop("x"), "context": draw(batch, keys, source), **inputs}
 
 
-def resnet_inputs(batch, height, width, channels, out_channels, groups, embedding=True):
+def resnet_inputs(batch, height, width, channels, out_channels, groups, embedding=18):
+    """Frames of one item if their number is odd, else of two."""
     draw = random(channels)
 
     def conv(out, into, size):
@@ -68,10 +69,13 @@ def resnet_inputs(batch, height, width, channels, out_channels, groups, embeddin
 
     return {
         "x": draw(batch, height, width, channels).permute(0, 3, 1, 2),
-        "embedding": draw(batch, out_channels) if embedding else None,
+        "embedding": draw(2 - batch % 2, embedding) if embedding else None,
         "num_groups": groups,
         "norm1": [draw(channels), draw(channels)],
         "conv1": conv(out_channels, channels, 3),
+        "emb_proj": [draw(out_channels, embedding) / embedding**0.5, draw(out_channels)]
+        if embedding
+        else [],
         "norm2": [draw(out_channels), draw(out_channels)],
         "conv2": conv(out_channels, out_channels, 3),
         "skip": conv(out_channels, channels, 1) if out_channels != channels else [],

@@ -5,9 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unianimate.blocks._plain import are_plain
+from unianimate.blocks._plain import layers_of, plain_parameters
 from unianimate.blocks.norm import GroupNorm
 from unianimate_kernels import feed_forward, geglu
+
+# layers by name, in the order of the fused ops, and how many weights those take
+_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
+_INNER = ("proj", "out")
+_LAYERS = ("norm", "proj_in", "norm1", "attn1", "norm2", "attn2", "norm3", "ff", "proj_out")
+_FEED_FORWARD, _WEIGHTS = 6, 26
 
 
 def heads_of(block: str, dim: int, num_heads: int | None, head_dim: int) -> int:
@@ -53,15 +59,6 @@ class HeadProjections(nn.Module):
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
         return q.unflatten(-1, heads), k.unflatten(-1, heads), v.unflatten(-1, heads)
 
-    def layers(self) -> tuple[nn.Module, ...]:
-        """Return the projections."""
-        return self.to_q, self.to_k, self.to_v, self.to_out
-
-    def weights(self, norm: nn.LayerNorm) -> list[Tensor]:
-        """Return the parameters behind a norm, its own first, in the order of the fused ops."""
-        projections = [self.to_q.weight, self.to_k.weight, self.to_v.weight, self.to_out.weight]
-        return [norm.weight, norm.bias, *projections, self.to_out.bias]
-
     def extra_repr(self) -> str:
         """Tell the heads."""
         return f"num_heads={self.num_heads}, head_dim={self.head_dim}"
@@ -85,19 +82,11 @@ class FeedForward(nn.Module):
 
     def add_to(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Return ``x + self(norm(x))``, in one op where nothing is kept for a gradient."""
-        plain = are_plain((nn.Linear, nn.LayerNorm), norm, *self.layers())
-        if torch.is_grad_enabled() or not plain:
+        layers = layers_of(self, *_INNER)
+        weights = plain_parameters((nn.LayerNorm, FeedForward, nn.Linear), norm, *layers)
+        if torch.is_grad_enabled() or weights is None or len(weights) != _FEED_FORWARD:
             return x + self(norm(x))
-        return feed_forward(x, *self.weights(norm), eps=norm.eps)
-
-    def layers(self) -> tuple[nn.Module, ...]:
-        """Return the two layers."""
-        return self.proj, self.out
-
-    def weights(self, norm: nn.LayerNorm) -> list[Tensor]:
-        """Return the parameters behind a norm, its own first, in the order of the fused ops."""
-        inner = [self.proj.weight, self.proj.bias, self.out.weight, self.out.bias]
-        return [norm.weight, norm.bias, *inner]
+        return feed_forward(x, *weights, eps=norm.eps)
 
 
 class Transformer(nn.Module):
@@ -116,28 +105,34 @@ class Transformer(nn.Module):
     # what the attentions are, no more and no less, where the whole runs in one op
     _attention: type[HeadProjections]
 
-    def _runs_in_one_op(self) -> bool:
-        """Return whether no gradient is wanted and no layer does more than its parameters say."""
-        if torch.is_grad_enabled() or self.norm.activation is not None:
-            return False
-        norms = (self.norm1, self.norm2, self.norm3)
-        if len({norm.eps for norm in norms}) > 1:
-            return False
-        parts = (self.attn1, self.attn2, self.ff)
-        layers = (layer for part in parts for layer in (part, *part.layers()))
-        kinds = (GroupNorm, nn.LayerNorm, nn.Linear, FeedForward, self._attention)
-        return are_plain(kinds, self.norm, self.proj_in, *norms, *layers, self.proj_out)
+    def _given(self) -> dict[str, Any] | None:
+        """Return what an op of the whole is given beside its input; None where it may not run.
 
-    def _given(self) -> dict[str, Any]:
-        """Return what such an op is given beside its input."""
+        It runs where no gradient is wanted and no layer does more than its parameters say.
+        """
+        if torch.is_grad_enabled():
+            return None
+        norm, proj_in, norm1, attn1, norm2, attn2, norm3, ff, proj_out = map(
+            self._modules.get, _LAYERS
+        )
+        weights = plain_parameters(
+            (GroupNorm, nn.LayerNorm, nn.Linear, FeedForward, self._attention),
+            *(norm, proj_in, norm1, *layers_of(attn1, *_PROJECTIONS)),
+            *(norm2, *layers_of(attn2, *_PROJECTIONS), norm3, *layers_of(ff, *_INNER), proj_out),
+        )
+        if weights is None or len(weights) != _WEIGHTS or self.norm.activation is not None:
+            return None
+        eps = self.norm1.eps
+        if self.norm2.eps != eps or self.norm3.eps != eps:
+            return None
         return {
             "num_groups": self.norm.num_groups,
-            "norm": [self.norm.weight, self.norm.bias],
-            "proj_in": [self.proj_in.weight, self.proj_in.bias],
-            "attentions": [self.attn1.weights(self.norm1), self.attn2.weights(self.norm2)],
-            "feed_forward": self.ff.weights(self.norm3),
-            "proj_out": [self.proj_out.weight, self.proj_out.bias],
+            "norm": weights[:2],
+            "proj_in": weights[2:4],
+            "attentions": [weights[4:11], weights[11:18]],
+            "feed_forward": weights[18:24],
+            "proj_out": weights[24:],
             "num_heads": self.attn1.num_heads,
             "norm_eps": self.norm.eps,
-            "eps": self.norm1.eps,
+            "eps": eps,
         }

@@ -1,11 +1,13 @@
 """Convolutions over space and time: ResnetBlock, TemporalConvBlock, Downsample, Upsample."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, silu
 
 from unianimate.blocks._layout import channels_last, double, from_frames, per_frame, to_frames
-from unianimate.blocks._plain import are_plain
+from unianimate.blocks._plain import plain_parameters
 from unianimate.blocks.norm import GroupNorm
 from unianimate_kernels import resnet_block, spatial_conv, temporal_conv, temporal_conv_block
 
@@ -71,17 +73,9 @@ class TemporalConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         x = h = channels_last(x)
-        first = self.norms[0]
-        if isinstance(first, GroupNorm) and self._runs_in_one_op():
-            return temporal_conv_block(
-                x,
-                first.num_groups,
-                [norm.get_parameter("weight") for norm in self.norms],
-                [norm.get_parameter("bias") for norm in self.norms],
-                [conv.get_parameter("weight") for conv in self.convs],
-                [conv.get_parameter("bias") for conv in self.convs],
-                eps=first.eps,
-            )
+        given = self._given()
+        if given is not None:
+            return temporal_conv_block(x, **given)
         for stage, (norm, conv) in enumerate(zip(self.norms, self.convs)):
             h = norm(h)
             if stage > 0:
@@ -89,12 +83,28 @@ class TemporalConvBlock(nn.Module):
             h = conv(h)
         return x + h
 
-    def _runs_in_one_op(self) -> bool:
+    def _given(self) -> dict[str, Any] | None:
+        """Return what the op of the whole is given beside its input; None where it may not run."""
         drops = self.training and self.dropout > 0
-        plain = are_plain((GroupNorm, TemporalConv), *self.norms, *self.convs)
-        settings = {(norm.num_groups, norm.eps, norm.activation) for norm in self.norms}
-        alike = len(settings) == 1 and self.norms[0].activation == "silu"
-        return plain and alike and not drops and not torch.is_grad_enabled()
+        if drops or torch.is_grad_enabled():
+            return None
+        norms, convs = list(self.norms), list(self.convs)
+        weights = plain_parameters((GroupNorm, TemporalConv), *norms, *convs)
+        settings = {(norm.num_groups, norm.eps, norm.activation) for norm in norms}
+        first = norms[0]
+        if weights is None or len(weights) != 2 * (len(norms) + len(convs)) or len(settings) > 1:
+            return None
+        if not isinstance(first, GroupNorm) or first.activation != "silu":
+            return None
+        of_norms, of_convs = weights[: 2 * len(norms)], weights[2 * len(norms) :]
+        return {
+            "num_groups": first.num_groups,
+            "norm_weights": of_norms[::2],
+            "norm_biases": of_norms[1::2],
+            "weights": of_convs[::2],
+            "biases": of_convs[1::2],
+            "eps": first.eps,
+        }
 
     def extra_repr(self) -> str:
         """Tell the sizes."""
@@ -118,6 +128,9 @@ class ResnetBlock(nn.Module):
         temporal_conv: add a `TemporalConvBlock`.
         dropout: probability before `conv2` and inside the temporal part.
     """
+
+    # what its layers are, no more and no less, where the convolutions run in one op
+    _kinds = (GroupNorm, SpatialConv, nn.Linear, nn.Conv2d)
 
     def __init__(
         self,
@@ -157,38 +170,37 @@ class ResnetBlock(nn.Module):
             need = "was built without emb_dim and takes no" if self.emb_proj is None else "needs an"
             raise ValueError(f"ResnetBlock: it {need} emb")
         x = channels_last(x)
-        frames, shift = to_frames(x), None
-        if emb is not None and self.emb_proj is not None:
-            shift = per_frame(self.emb_proj(silu(emb)), x.shape[2])
-        y = from_frames(self._convolve(frames, shift), x.shape[0])
+        y = from_frames(self._convolve(to_frames(x), emb), x.shape[0])
         return y if self.temporal_conv is None else self.temporal_conv(y)
 
-    def _convolve(self, x: Tensor, shift: Tensor | None) -> Tensor:
-        if self._runs_in_one_op():
-            return resnet_block(
-                x,
-                None if shift is None else shift.to(x.dtype),
-                self.norm1.num_groups,
-                list(self.norm1.parameters()),
-                list(self.conv1.parameters()),
-                list(self.norm2.parameters()),
-                list(self.conv2.parameters()),
-                [] if self.skip is None else list(self.skip.parameters()),
-                eps=self.norm1.eps,
-            )
-        h = self.conv1(self.norm1(x))
-        h = self.norm2(h, None if shift is None else shift.to(h.dtype))
-        h = self.conv2(dropout(h, self.dropout, self.training))
+    def _convolve(self, x: Tensor, emb: Tensor | None) -> Tensor:
+        given = self._given()
+        if given is not None:
+            return resnet_block(x, emb, **given)
+        h, shift = self.conv1(self.norm1(x)), None
+        if emb is not None and self.emb_proj is not None:
+            shift = per_frame(self.emb_proj(silu(emb)), x.shape[0] // emb.shape[0]).to(h.dtype)
+        h = self.conv2(dropout(self.norm2(h, shift), self.dropout, self.training))
         return (x if self.skip is None else self.skip(x)) + h
 
-    def _runs_in_one_op(self) -> bool:
-        norms = (self.norm1, self.norm2)
-        convs = [c for c in (self.conv1, self.conv2, self.skip) if c is not None]
-        plain = are_plain((GroupNorm, SpatialConv, nn.Conv2d), *norms, *convs)
-        settings = {(norm.num_groups, norm.eps, norm.activation) for norm in norms}
-        alike = len(settings) == 1 and self.norm1.activation == "silu"
+    def _given(self) -> dict[str, Any] | None:
+        """Return what an op of the convolutions is given; None where it may not run."""
         drops = self.training and self.dropout > 0
-        return plain and alike and not drops and not torch.is_grad_enabled()
+        if drops or torch.is_grad_enabled():
+            return None
+        weights: dict[str, list[Tensor]] = {}
+        for name in ("norm1", "conv1", "emb_proj", "norm2", "conv2", "skip"):
+            layer = self._modules.get(name)  # None: a block without it
+            own = [] if layer is None else plain_parameters(self._kinds, layer)
+            if own is None or len(own) not in (0, 2):
+                return None
+            weights[name] = own
+        norm1, norm2 = self.norm1, self.norm2
+        if norm1.activation != "silu" or norm2.activation != "silu":
+            return None
+        if (norm1.num_groups, norm1.eps) != (norm2.num_groups, norm2.eps):
+            return None
+        return {"num_groups": norm1.num_groups, **weights, "eps": norm1.eps}
 
     def extra_repr(self) -> str:
         """Tell the sizes."""

@@ -97,8 +97,9 @@ class SpatialTransformer(Transformer):
                 f"got {context.shape[0]}; expand one that all share"
             )
         x = channels_last(x)
-        if context is not None and self._runs_in_one_op():
-            return spatial_transformer(x, context, **self._given())
+        given = self._given()
+        if context is not None and given is not None:
+            return spatial_transformer(x, context, **given)
         batch, frames = x.shape[0], x.shape[2]
         h = self.proj_in(to_locations(from_frames(self.norm(to_frames(x)), batch)))
         h = h.flatten(0, 1)  # (B*F, S, C): a frame sees itself

@@ -54,8 +54,9 @@ class TemporalTransformer(Transformer):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, F, H, W) for (B, C, F, H, W)."""
         x = channels_last(x)
-        if self._runs_in_one_op():
-            return temporal_transformer(x, **self._given())
+        given = self._given()
+        if given is not None:
+            return temporal_transformer(x, **given)
         h = self.proj_in(to_locations(self.norm(x)))
         h = h + self.attn1(self.norm1(h))
         h = h + self.attn2(self.norm2(h))

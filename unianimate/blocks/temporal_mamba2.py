@@ -13,7 +13,7 @@ from unianimate.blocks._layout import (
     to_frames,
     to_locations,
 )
-from unianimate.blocks._plain import are_plain
+from unianimate.blocks._plain import plain_parameters
 from unianimate.blocks.mamba import (
     CausalConv,
     MambaState,
@@ -142,7 +142,11 @@ class TemporalMamba2(nn.Module):
         Triton sees it of strides that are multiples of 16.
         """
         missing = -sum(self._columns) % 16
-        if rows.device.type == "cpu" or not missing or not are_plain((nn.Linear,), self.in_proj):
+        if (
+            rows.device.type == "cpu"
+            or not missing
+            or plain_parameters((nn.Linear,), self.in_proj) is None
+        ):
             return self.in_proj(rows)
         return linear(rows, pad(self.in_proj.weight, (0, 0, 0, missing)))
 

@@ -1,7 +1,7 @@
 // Two 3x3 convolutions of pictures, each behind a group normalisation and SiLU, added to what came
 // in; axes (item, pixel, channel).
 #pragma once
-#include "../api.h"
+#include "../layers.h"
 
 #define UA_CONVOLUTIONS 2
 
@@ -16,15 +16,15 @@ struct ua_normed_conv {
 
 struct ua_resnet_block {
     ua_call call;
-    int64_t items, height, width, in, out, groups;
+    int64_t items, height, width, in, out, groups, embeddings, emb_dim;
     ua_array x;         // (items, pixels, in)
     ua_array y;         // (items, pixels, out)
-    ua_array embedding; // (items, out): added behind the first convolution; or NULL
+    ua_array embedding; // (embeddings, emb_dim), of items / embeddings items each; or NULL
     ua_normed_conv convs[UA_CONVOLUTIONS]; // in to out, out to out
-    void* skip_weight; // (out, in), dense; or NULL where in is out
-    void* skip_bias;   // (out)
+    ua_linear emb_proj; // emb_dim to out, of silu(embedding); added behind the first convolution
+    ua_linear skip;     // in to out; or NULL where in is out
     ua_packed packed;
-    void* workspace;   // statistics, the input of a convolution, and what its threads work with
+    void* workspace; // statistics, a convolution's input, what is added, what its threads work with
     int64_t workspace_size; // bytes
     int64_t places, tiles;  // as of a spatial_conv
     int64_t cut;            // pixels of an item of all other work

@@ -11,39 +11,43 @@ namespace {
 
 template <class Format> class Block {
     typedef Value<Format> T;
-    typedef Unit<Format> U;
     typedef Convolution<T, sizeof(T) == sizeof(float) ? 2 : 4> Conv;
 
 public:
     explicit Block(const ua_resnet_block* a)
         : a_(a), pixels_(a->height * a->width), cuts_((pixels_ + a->cut - 1) / a->cut),
-          norms_{norm_of(a->in), norm_of(a->out)},
-          skip_{a->skip_weight, a->out, a->in, static_cast<U*>(a->packed.data)} {
+          norms_{norm_of(a->in), norm_of(a->out)} {
         const bool wider = a->out > a->in;
         normed_ = static_cast<T*>(norms_[wider].end());
-        threads_ = normed_ + a->items * pixels_ * (wider ? a->out : a->in);
-        packed_ = skip_.packed + (a->skip_weight ? skip_.size() : 0);
-        float* packed = packed_;
+        embedding_ = normed_ + a->items * pixels_ * (wider ? a->out : a->in);
+        added_ = embedding_ + a->embeddings * a->emb_dim;
+        // at the start of a line of the cache
+        const int64_t before = bytes_to(added_ + a->embeddings * a->out, a->workspace);
+        threads_ = static_cast<char*>(a->workspace) + round_up(before, 64);
+        float* packed = static_cast<float*>(a->packed.data);
+        emb_proj_ = linear_of(a->emb_proj, a->emb_dim, packed);
+        skip_ = linear_of(a->skip, a->in, packed);
+        packed_ = packed;
         for (int i = 0; i < UA_CONVOLUTIONS; ++i) {
             convs_[i] = conv_of(i, packed);
             packed += Conv(&convs_[i]).packed_size();
         }
-        convs_[1].add = pictures(a->skip_weight ? a->y : a->x);
+        convs_[1].add = pictures(skip_.weight ? a->y : a->x);
     }
 
     const char* run() const {
         if (bytes_to(threads_, a_->workspace) > a_->workspace_size || !fits(a_->packed, packed_)) {
             return "the workspace is too small: reinstall the package";
         }
-        const bool pack = a_->skip_weight && !a_->packed.filled;
-        parallel_for(a_->call.threads, pack ? skip_.panels() : 0,
-                     [&](int64_t panel) { skip_.pack(panel); });
+        const int64_t panels = a_->packed.filled ? 0 : panels_in(emb_proj_, skip_);
+        parallel_for(a_->call.threads, panels, [&](int64_t p) { pack_in(p, emb_proj_, skip_); });
+        project();
         normalise(0, a_->x, nullptr);
         if (const char* error = Conv(&convs_[0]).run()) return error;
-        normalise(1, a_->y, &a_->embedding);
-        if (a_->skip_weight) {
+        normalise(1, a_->y, emb_proj_.weight ? added_ : nullptr);
+        if (skip_.weight) {
             over_pixels([&](int64_t item, int64_t first, int64_t n) {
-                skip_.apply(row(a_->x, item, first), a_->x.stride[1], n, a_->skip_bias, nullptr, 0,
+                skip_.apply(row(a_->x, item, first), a_->x.stride[1], n, a_->skip.bias, nullptr, 0,
                             row(a_->y, item, first), a_->y.stride[1]);
             });
         }
@@ -61,6 +65,12 @@ private:
     }
     ua_array pictures(const ua_array& rows) const {
         return {rows.data, {rows.stride[0], a_->width * rows.stride[1], rows.stride[1]}};
+    }
+    // without outputs where there is no weight
+    Linear<Format> linear_of(const ua_linear& layer, int64_t in, float*& packed) const {
+        const Linear<Format> it{layer.weight, layer.weight ? a_->out : 0, in, packed};
+        packed += it.size();
+        return it;
     }
     // from the pictures that are normalised for it to where the result of the block will be
     ua_spatial_conv conv_of(int i, float* packed) const {
@@ -100,8 +110,22 @@ private:
         });
     }
 
-    // makes what a convolution takes from pictures, to which `embedding` is added if there is any
-    void normalise(int conv, const ua_array& from, const ua_array* embedding) const {
+    // what is added behind the first convolution: little work
+    void project() const {
+        for (int64_t i = 0; i < a_->embeddings; ++i) {
+            T* to = embedding_ + i * a_->emb_dim;
+            constexpr int64_t lanes = kLanes<Compute<T>>;
+            for (int64_t c = 0; c < a_->emb_dim; c += lanes) {
+                const int n = static_cast<int>(smaller(lanes, a_->emb_dim - c));
+                save<Format>(to + c, silu(load(row(a_->embedding, i, 0) + c, n)), n);
+            }
+        }
+        emb_proj_.apply(embedding_, a_->emb_dim, a_->embeddings, a_->emb_proj.bias, nullptr, 0,
+                        added_, a_->out);
+    }
+
+    // makes what a convolution takes from pictures, to which `added` is added if there is any
+    void normalise(int conv, const ua_array& from, const T* added) const {
         const ua_normed_conv& layer = a_->convs[conv];
         const ClipNorm<Format>& norm = norms_[conv];
         const int64_t channels = channels_into(conv);
@@ -111,7 +135,7 @@ private:
         });
         parallel_for(a_->call.threads, a_->items, [&](int64_t item) {
             norm.fold(item, layer.norm_weight, layer.norm_bias, a_->eps,
-                      embedding && embedding->data ? row(*embedding, item, 0) : nullptr);
+                      added ? added + item / (a_->items / a_->embeddings) * channels : nullptr);
         });
         over_pixels([&](int64_t item, int64_t first, int64_t n) {
             activate(norm.folded(item), row(from, item, first), from.stride[1], n, channels,
@@ -134,10 +158,11 @@ private:
     const ua_resnet_block* a_;
     int64_t pixels_, cuts_;
     ClipNorm<Format> norms_[UA_CONVOLUTIONS];
-    Linear<Format> skip_;
+    Linear<Format> emb_proj_, skip_;
     ua_spatial_conv convs_[UA_CONVOLUTIONS];
-    T *normed_, *threads_;
-    U* packed_; // behind those of the shortcut
+    T *normed_, *embedding_, *added_;
+    void* threads_;
+    float* packed_; // of the convolutions
 };
 
 } // namespace

@@ -10,7 +10,6 @@ from .._checks import (
     expect_list,
     expect_not_empty,
     expect_rank,
-    expect_shape,
     expect_tensor,
 )
 from .._dispatch import choose
@@ -19,7 +18,7 @@ from .._repeated import repeated
 from ..spatial_conv.tiles import native_pays
 
 
-@autocast("x", "embedding", "norm1", "conv1", "norm2", "conv2", "skip")
+@autocast("x", "embedding", "norm1", "conv1", "emb_proj", "norm2", "conv2", "skip")
 @repeated
 def resnet_block(
     x: Tensor,
@@ -27,6 +26,7 @@ def resnet_block(
     num_groups: int,
     norm1: Sequence[Tensor],
     conv1: Sequence[Tensor],
+    emb_proj: Sequence[Tensor],
     norm2: Sequence[Tensor],
     conv2: Sequence[Tensor],
     skip: Sequence[Tensor] = (),
@@ -36,15 +36,16 @@ def resnet_block(
 ) -> Tensor:
     """Convolve frames twice, each time behind GroupNorm and SiLU; add what came in.
 
-    ``skip(x) + conv2(N(conv1(N(x)) + embedding))`` with N = `group_norm_silu` of each frame (Ho et
-    al., arXiv 2006.11239; the residual block of He et al., arXiv 1603.05027).
+    ``skip(x) + conv2(N(conv1(N(x)) + emb_proj(silu(embedding))))`` with N = `group_norm_silu` of
+    each frame (Ho et al., arXiv 2006.11239; the residual block of He et al., arXiv 1603.05027).
 
     Args:
         x: (N, C, H, W); the fast form is channels-last in memory, which the result is.
-        embedding: (N, D) added behind the first convolution, or None.
+        embedding: (B, E) of B items with N / B frames each, one after the other, or None.
         num_groups: groups of neighbouring channels of both norms.
         norm1: weight and bias (C,).
         conv1: weight (D, C, 3, 3) and bias (D,).
+        emb_proj: weight (D, E) and bias (D,), or nothing where there is no embedding.
         norm2: weight and bias (D,).
         conv2: weight (D, D, 3, 3) and bias (D,).
         skip: weight (D, C, 1, 1) and bias (D,), or nothing where D = C.
@@ -78,8 +79,18 @@ def resnet_block(
     expect_list(op, x, "conv2", conv2, [(width, width, 3, 3), of_width])
     if skip or width != channels:
         expect_list(op, x, "skip", skip, [(width, channels, 1, 1), of_width])
-    expect_shape(op, "embedding", embedding, (batch, width))
-    layers = (list(norm1), list(conv1), list(norm2), list(conv2), list(skip))
+    if embedding is not None:
+        expect_rank(op, "embedding", embedding, "(B, E)")
+        expect_not_empty(op, "embedding", embedding)
+        if batch % embedding.shape[0]:
+            raise ValueError(
+                f"{op}: embedding must be of items that the {batch} frames of x divide into, "
+                f"got {embedding.shape[0]}"
+            )
+        expect_list(op, x, "emb_proj", emb_proj, [(width, embedding.shape[1]), of_width])
+    elif emb_proj:
+        raise ValueError(f"{op}: emb_proj is given and no embedding; give both or neither")
+    layers = [list(layer) for layer in (norm1, conv1, emb_proj, norm2, conv2, skip)]
     given = [x, *(tensor for layer in layers for tensor in layer)]
     if embedding is not None:
         given.append(embedding)

@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from .._inference import computes_in
@@ -22,6 +21,12 @@ _CUT = 256
 _CONVOLUTIONS = 2
 
 
+class _Linear(ctypes.Structure):
+    """``ua_linear`` of csrc/layers.h."""
+
+    _fields_: ClassVar = [(name, ctypes.c_void_p) for name in ("weight", "bias")]
+
+
 class _NormedConv(ctypes.Structure):
     """``ua_normed_conv`` of csrc/resnet_block/api.h."""
 
@@ -36,10 +41,10 @@ class _Arguments(Arguments):
 
     _fields_: ClassVar = [
         *((name, ctypes.c_int64) for name in ("items", "height", "width", "dim_in", "dim_out")),
-        ("groups", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("groups", "embeddings", "emb_dim")),
         *((name, Array) for name in ("x", "y", "embedding")),
         ("convs", _NormedConv * _CONVOLUTIONS),
-        *((name, ctypes.c_void_p) for name in ("skip_weight", "skip_bias")),
+        *((name, _Linear) for name in ("emb_proj", "skip")),
         ("packed", Packed),
         ("workspace", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("workspace_size", "places", "tiles", "cut")),
@@ -53,6 +58,7 @@ def _convolve(
     num_groups: int,
     norm1: Sequence[Tensor],
     conv1: Sequence[Tensor],
+    emb_proj: Sequence[Tensor],
     norm2: Sequence[Tensor],
     conv2: Sequence[Tensor],
     skip: Sequence[Tensor],
@@ -67,22 +73,23 @@ def _convolve(
     y = x.new_empty(items, height, width, out)
     first, second = plan(x, channels, out), plan(x, out, out)
     wider = max(channels, out)
-    # sums in double and tables, what is normalised, and what the threads work with
+    embeddings, emb_dim = (0, 0) if embedding is None else embedding.shape
+    # sums in double and tables, what is normalised, what is added, and what the threads work with
     size = items * round_up(wider, _LANES) * (16 * -(-pixels // _CUT) + 4 * 3)
-    size += items * pixels * wider * x.dtype.itemsize
-    size += 4 * max(first.workspace, second.workspace)
+    size += items * pixels * wider * x.dtype.itemsize + 4 * embeddings * (emb_dim + out)
+    size += 64 + 4 * max(first.workspace, second.workspace)
     # dense, and alive until the call is over
     if embedding is not None and embedding.stride(1) != 1:
         embedding = embedding.contiguous()
-    shortcut = [tensor.contiguous() for tensor in skip]
+    linears = [[tensor.contiguous() for tensor in layer] for layer in (emb_proj, skip)]
     layers = []
     for norm, (weight, bias), planned in ((norm1, conv1, first), (norm2, conv2, second)):
         taps, channels_last = dense(weight)
         scale, shift, bias = (tensor.contiguous() for tensor in (*norm, bias))
         layers.append(([scale, shift, taps, bias], channels_last, planned.block))
-    matrices = [conv1[0], conv2[0], *skip[:1]]
+    matrices = [layer[0] for layer in (conv1, conv2, emb_proj, skip) if layer]
     values = first.packed + second.packed
-    values += round_up(out, _PANEL) * channels if skip else 0
+    values += round_up(out, _PANEL) * (channels * len(skip) + emb_dim)
     with packed("resnet_block", matrices, 4 * values) as room:
         arguments = _Arguments(
             items=items,
@@ -91,6 +98,8 @@ def _convolve(
             dim_in=channels,
             dim_out=out,
             groups=num_groups,
+            embeddings=embeddings,
+            emb_dim=emb_dim,
             x=array(rows),
             y=array(y.flatten(1, 2)),
             embedding=array(embedding),
@@ -98,6 +107,8 @@ def _convolve(
                 (*(tensor.data_ptr() for tensor in parameters), *others)
                 for parameters, *others in layers
             ),
+            emb_proj=tuple(tensor.data_ptr() for tensor in linears[0]),
+            skip=tuple(tensor.data_ptr() for tensor in linears[1]),
             packed=room,
             workspace_size=size,
             places=first.places,
@@ -105,10 +116,8 @@ def _convolve(
             cut=_CUT,
             eps=eps,
         )
-        if shortcut:
-            arguments.skip_weight, arguments.skip_bias = (t.data_ptr() for t in shortcut)
         inputs = ("x",) if embedding is None else ("x", "embedding")
-        alive = (layers, shortcut, room)
+        alive = (layers, linears, room)
         call("resnet_block_forward", arguments, x, inputs=inputs, size=size, alive=alive)
     return y.permute(0, 3, 1, 2)
 
@@ -120,14 +129,16 @@ def _forward(
     num_groups: int,
     norm1: Sequence[Tensor],
     conv1: Sequence[Tensor],
+    emb_proj: Sequence[Tensor],
     norm2: Sequence[Tensor],
     conv2: Sequence[Tensor],
     skip: Sequence[Tensor],
     eps: float,
 ) -> Tensor:
     """Return (N, D, H, W), channels-last in memory."""
-    layers = [norm1, conv1, norm2, conv2, skip]
-    if computes_in(x.dtype, x.shape[1], conv1[0].shape[0]):
+    layers = [norm1, conv1, emb_proj, norm2, conv2, skip]
+    sizes = (x.shape[1], conv1[0].shape[0], 0 if embedding is None else embedding.shape[1])
+    if computes_in(x.dtype, *sizes):
         return _convolve(x, embedding, num_groups, *layers, eps)
     layers = [[tensor.float() for tensor in layer] for layer in layers]
     added = None if embedding is None else embedding.float()

@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d
 
 from .._rows import add_rows
 from ..group_norm_silu import group_norm_silu
+from .reference import of_frames
 
 
 def forward(
@@ -16,6 +17,7 @@ def forward(
     num_groups: int,
     norm1: list[Tensor],
     conv1: list[Tensor],
+    emb_proj: list[Tensor],
     norm2: list[Tensor],
     conv2: list[Tensor],
     skip: list[Tensor],
@@ -25,7 +27,8 @@ def forward(
     (scale1, shift1), (scale2, shift2) = norm1, norm2
     (weight1, bias1), (weight2, bias2) = conv1, conv2
     h = conv2d(group_norm_silu(x, num_groups, scale1, shift1, eps), weight1, padding=1)
-    added = bias1.expand(x.shape[0], -1) if embedding is None else embedding + bias1
+    added = of_frames(embedding, emb_proj, x.shape[0])
+    added = bias1.expand(x.shape[0], -1) if added is None else added + bias1
     h = group_norm_silu(h, num_groups, scale2, shift2, eps, embedding=added)
     h = conv2d(h, weight2, padding=1)
     if skip:

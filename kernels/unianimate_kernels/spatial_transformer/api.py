@@ -7,8 +7,8 @@ from torch import Tensor
 from .._autocast import autocast
 from .._dispatch import choose
 from .._inference import refusal
-from .._transformers import checked
 from .._repeated import repeated
+from .._transformers import checked
 
 
 @autocast("x", "context", "norm", "proj_in", "attentions", "feed_forward", "proj_out")

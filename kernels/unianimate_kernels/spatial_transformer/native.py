@@ -116,7 +116,14 @@ def _transform(
             eps=eps,
         )
         alive = (dense, room)
-        call("spatial_transformer_forward", arguments, x, inputs=("x", "context"), size=size, alive=alive)
+        call(
+            "spatial_transformer_forward",
+            arguments,
+            x,
+            inputs=("x", "context"),
+            size=size,
+            alive=alive,
+        )
     return y
 
 

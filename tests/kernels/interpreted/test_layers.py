@@ -29,7 +29,7 @@ CASES = [
     (spatial_transformer, spatial_inputs(2, 3, 3, 4, 30, 6, 2, 12, 34, 7, 18)),
     (temporal_conv_block, conv_inputs(2, 5, 3, 4, 30, 6)),
     (resnet_block, resnet_inputs(3, 4, 5, 12, 30, 6)),
-    (resnet_block, resnet_inputs(2, 3, 3, 12, 12, 3, embedding=False)),
+    (resnet_block, resnet_inputs(2, 3, 3, 12, 12, 3, embedding=0)),
 ]
 
 
