@@ -134,6 +134,24 @@ __attribute__((always_inline)) inline void sum_in_runs(V (&sum)[n][2], int64_t i
     }
 }
 
+// Where the rows of a tile are read, three by one address: one each would not fit into the registers,
+// and a move from a vector, where the compiler keeps the rest, takes the time of a product.
+template <int n, class T> struct ReadRows {
+    static constexpr int kBases = (n + 2) / 3;
+    const T* base[kBases];
+    int64_t stride;
+
+    ReadRows(const T* x, int64_t stride) : stride(stride) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kBases; ++i) base[i] = x + 3 * i * stride;
+    }
+    const T* at(int i) const { return base[i / 3] + i % 3 * stride; }
+    void advance(int64_t by) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kBases; ++i) base[i] += by;
+    }
+};
+
 // What takes the sums of a tile, row after row: `whole(row, first vector, second vector)` where
 // `columns` fill the panel, else `part`, which is a call, because it is long and seldom.
 template <int n, class V, class Finish>
@@ -153,11 +171,12 @@ UA_KERNEL void tile(Single<T>, const T* x, int64_t x_stride, const Compute<T>* p
     typedef Compute<T> A;
     Vector<A> sum[n][2];
     auto terms = [&](Vector<A> (&to)[n][2], int64_t k, int64_t end) {
-        for (; k < end; ++k, panel += 2 * kLanes<A>) {
+        ReadRows<n, T> rows(x + k, x_stride);
+        for (; k < end; ++k, panel += 2 * kLanes<A>, rows.advance(1)) {
             Vector<A> first = load(panel), second = load(panel + kLanes<A>);
 #pragma GCC unroll 12
             for (int i = 0; i < n; ++i) {
-                A value = widen(x[i * x_stride + k]);
+                A value = widen(*rows.at(i));
                 to[i][0] += first * value;
                 to[i][1] += second * value;
             }
@@ -173,17 +192,17 @@ template <int n>
 UA_PAIRS __attribute__((always_inline)) inline void
 add_pairs(Vector<float> (&sum)[n][2], const bfloat16* x, int64_t x_stride, const float* panel,
           int64_t in) {
-    for (int64_t k = 0; k < in; k += 2) {
+    ReadRows<n, bfloat16> rows(x, x_stride);
+    for (const float* end = panel + in / 2 * 32; panel < end; panel += 32, rows.advance(2)) {
         __m512bh first = (__m512bh)load(panel), second = (__m512bh)load(panel + 16);
 #pragma GCC unroll 12
         for (int i = 0; i < n; ++i) {
             int pair;
-            memcpy(&pair, x + i * x_stride + k, sizeof pair);
+            memcpy(&pair, rows.at(i), sizeof pair);
             __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
             sum[i][0] = _mm512_dpbf16_ps(sum[i][0], first, value);
             sum[i][1] = _mm512_dpbf16_ps(sum[i][1], second, value);
         }
-        panel += 32;
     }
 }
 
