@@ -30,12 +30,12 @@ template <class Format> struct Frames {
         const T* from = x ? x + f * x_stride[1] + location * x_stride[2] : nullptr;
         T* to = y + f * y_stride[1] + location * y_stride[2];
         one += bias.first;
-        if (from) one += load(from, n);
-        save<Format>(to, one, n);
-        if (m <= 0) return;
         two += bias.second;
-        if (from) two += load(from + kLane, m);
-        save<Format>(to + kLane, two, m);
+        if (from) one += load(from, n);
+        if (from && m > 0) two += load(from + kLane, m);
+        if (m == kLane) return Format::save(to, one, two);
+        save<Format>(to, one, n);
+        if (m > 0) save<Format>(to + kLane, two, m);
     }
 };
 

@@ -29,6 +29,10 @@ template <class T> struct Single {
     static int64_t units(int64_t in) { return in; }
     static Vector<Unit> read(const T* row, int64_t unit, int n) { return load(row + unit, n); }
     static void save(T* p, Vector<Unit> v) { store(p, v); }
+    static void save(T* p, Vector<Unit> first, Vector<Unit> second) {
+        store(p, first);
+        store(p + kLanes<Unit>, second);
+    }
 };
 
 // A unit is two neighbouring values of `in`, which one instruction multiplies and adds up in
@@ -50,6 +54,17 @@ struct Pair {
         memcpy(p, &half, sizeof half);
 #else
         store(p, v);
+#endif
+    }
+    // the same for two vectors, one behind the other
+    static void save(bfloat16* p, Vector<float> first, Vector<float> second) {
+#if defined(UA_PAIRS) && !defined(__clang__)
+        UInt32s both;
+        asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(first), "v"(second));
+        memcpy(p, &both, sizeof both);
+#else
+        store(p, first);
+        store(p + kLanes<float>, second);
 #endif
     }
 };
@@ -243,17 +258,20 @@ template <class T, class Format = Single<T>> struct Store {
     static constexpr int kLane = kLanes<Compute<T>>, kColumns = 2 * kLane;
 
     void whole(int row, V first, V second) const {
-        put(row, 0, first, bias.first, kLane);
-        put(row, kLane, second, bias.second, kLane);
+        Format::save(y + row * stride, sum(row, 0, first, bias.first, kLane),
+                     sum(row, kLane, second, bias.second, kLane));
     }
     UA_KERNEL void part(int row, V first, V second) const {
         put(row, 0, first, bias.first, columns < kLane ? columns : kLane);
         if (columns > kLane) put(row, kLane, second, bias.second, columns - kLane);
     }
     void put(int row, int c, V v, V more, int n) const {
+        save<Format>(y + row * stride + c, sum(row, c, v, more, n), n);
+    }
+    V sum(int row, int c, V v, V more, int n) const {
         if (biased) v += more;
         if (add != nullptr) v += load(add + row * add_stride + c, n);
-        save<Format>(y + row * stride + c, v, n);
+        return v;
     }
 };
 

@@ -1,7 +1,6 @@
 // The softmax of rows of scores, chunk by chunk (Milakov and Gimelshein, arXiv 1805.02867).
 #pragma once
-#include "../lanes.h"
-#include "../products.h"
+#include "../tiles.h"
 
 namespace {
 
@@ -17,21 +16,32 @@ inline Vector<float> at_least(Vector<float> x, float low) {
 #endif
 }
 
-// 2^x for x <= 0 to 1e-7; NaN stays, and what is below 2^-126 becomes that
-inline Vector<float> power_of_two(Vector<float> x) {
-    const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
-    x = at_least(x, -126.0f);
-    Vector<float> shifted = x + shift, r = x - (shifted - shift);
-    Vector<float> p = broadcast(1.3276472454890609e-3f); // minimax on [-1/2, 1/2]
+// 2^r for r in [-1/2, 1/2] to 1e-7, and to 7.5e-5 for what is stored in bfloat16: minimax
+inline Vector<float> power_of_fraction(Vector<float> r, float) {
+    Vector<float> p = broadcast(1.3276472454890609e-3f);
     p = p * r + 9.675541892647743e-3f;
     p = p * r + 5.550713092088699e-2f;
     p = p * r + 0.24022120237350464f;
     p = p * r + 0.6931469440460205f;
-    p = p * r + 1.0000001192092896f;
+    return p * r + 1.0000001192092896f;
+}
+inline Vector<float> power_of_fraction(Vector<float> r, bfloat16) {
+    Vector<float> p = broadcast(0.055171266f);
+    p = p * r + 0.24261129f;
+    p = p * r + 0.6932611f;
+    return p * r + 0.99992806f;
+}
+
+// 2^x for x <= 0; NaN stays, and what is below 2^-126 becomes that
+template <class T> inline Vector<float> power_of_two(Vector<float> x, T) {
+    const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
+    x = at_least(x, -126.0f);
+    const Vector<float> shifted = x + shift;
+    const Vector<float> p = power_of_fraction(x - (shifted - shift), T{});
     // the integer, the low bits of shifted, joins the exponent of p
     return (Vector<float>)((Int32s)p + ((Int32s)shifted << 23));
 }
-inline Vector<double> power_of_two(Vector<double> x) {
+inline Vector<double> power_of_two(Vector<double> x, double) {
     for (int i = 0; i < kLanes<double>; ++i) x[i] = ::exp2(x[i]);
     return x;
 }
@@ -41,9 +51,7 @@ template <class A> inline void store_probabilities(A* scores, int64_t key, Vecto
     store(scores + key, p);
 }
 inline void store_probabilities(float* scores, int64_t key, Vector<float> p, bfloat16) {
-    // to nearest: no overflow and no ties to be fair about, unlike where any number may come
-    Halfwords half = low_halves(((UInt32s)p + 0x8000u) >> 16);
-    memcpy(reinterpret_cast<bfloat16*>(scores) + key, &half, sizeof half);
+    Pair::save(reinterpret_cast<bfloat16*>(scores) + key, p);
 }
 
 // what the rows of a block have seen so far, a row a lane; as many as fill whole vectors
@@ -73,7 +81,7 @@ template <class T, class A>
 inline Vector<A> powers(A* scores, int64_t last, A scale, A top) {
     Vector<A> total = {};
     for (int64_t key = 0; key <= last; key += kLanes<A>) {
-        Vector<A> p = power_of_two(load(scores + key) * scale - top);
+        Vector<A> p = power_of_two(load(scores + key) * scale - top, T{});
         total += p;
         store_probabilities(scores, key, p, T{});
     }
@@ -101,7 +109,7 @@ UA_KERNEL void softmax(A* scores, int64_t stride, int64_t rows, int64_t keys, A 
         for (int i = 0; i < n; ++i) {
             of_row[i] = powers<T>(scores + i * stride, last, scale, seen.top[first + i]);
         }
-        const Vector<A> factor = power_of_two(before - top);
+        const Vector<A> factor = power_of_two(before - top, A{});
         store(seen.factor + first, factor);
         store(seen.total + first, load(seen.total + first) * factor + sums<A>(of_row));
     }
