@@ -4,7 +4,7 @@ import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ _MOST_BYTES = 1024**3
 
 
 class Packed(ctypes.Structure):
-    """``ua_packed`` of csrc/api.h."""
+    """``ua_packed`` of csrc/api.h, and the memory that it points to."""
 
     _fields_: ClassVar = [
         ("data", ctypes.c_void_p),
@@ -25,12 +25,11 @@ class Packed(ctypes.Structure):
     ]
     memory: Tensor
 
-    @classmethod
-    def in_memory(cls, memory: Tensor, kept: bool, filled: bool) -> Self:
-        """Describe memory, and hold it."""
-        packed = cls(memory.data_ptr(), memory.nbytes, kept, filled)
-        packed.memory = memory
-        return packed
+
+def _packed_in(memory: Tensor, *, kept: bool, filled: bool) -> Packed:
+    described = Packed(memory.data_ptr(), memory.nbytes, kept, filled)
+    described.memory = memory
+    return described
 
 
 class _Kept(threading.local):
@@ -40,7 +39,7 @@ class _Kept(threading.local):
 
     def __init__(self) -> None:
         self.entries: dict[object, tuple[Tensor, Sequence[Tensor]]] = {}
-        # calls with them, and the last one, of `_repeated`
+        # of `_repeated`: calls with them, and the last one that was made
         self.calls: dict[object, Any] = {}
         self.made: Any = None
 
@@ -91,13 +90,13 @@ def packed(
     key = (op, size, form, _library.cpu_level, *map(_state, weights)) if keeps(weights) else None
     memory, _ = kept.entries.get(key, (None, None))
     if memory is not None:
-        yield Packed.in_memory(memory, True, True)
+        yield _packed_in(memory, kept=True, filled=True)
         return
     keep = key is not None and kept.bytes() + size <= _MOST_BYTES
     if not keep and at_once is not None:
         size = at_once
-    memory = torch.empty(size, dtype=torch.uint8)
-    yield Packed.in_memory(memory, keep, False)
+    memory = weights[0].new_empty(size, dtype=torch.uint8)
+    yield _packed_in(memory, kept=keep, filled=False)
     # not where the call has failed
     if keep:
         kept.entries[key] = memory, weights

@@ -1,9 +1,9 @@
 """Calls made again without what an earlier one has checked and planned.
 
-Inside `keep_packed_weights` a network calls its ops with the same weights again and again, on inputs
-of the same shapes. Between native calls, whose numbers fill the caches, the Python of a call takes
-four times as long as on its own: as long as the work on small pictures. So the argument block of a
-call is kept, and one that differs only in where its inputs are is made with that.
+Inside `keep_packed_weights` a network calls its ops with the same weights again and again, on
+inputs of the same shapes. Between native calls, whose numbers fill the caches, the Python of a call
+takes four times as long as on its own: as long as the work on small pictures. So the argument block
+of a call is kept, and one that differs only in where its inputs are is made with that.
 """
 
 import functools
@@ -32,8 +32,8 @@ class _Made(NamedTuple):
     alive: object  # holds what the arguments point to
 
 
-class _Kept(NamedTuple):
-    """What makes it again."""
+class _Repeatable(NamedTuple):
+    """A call that can be made again on other inputs."""
 
     made: _Made
     weights: list[Tensor]  # while they are held, no others have their identities
@@ -43,7 +43,7 @@ class _Kept(NamedTuple):
     def call(self, inputs: Iterable[Tensor]) -> Tensor:
         shape, stride, dtype = self.y
         y = torch.empty_strided(shape, stride, dtype=dtype)
-        workspace = torch.empty(self.made.size, dtype=torch.uint8)
+        workspace = y.new_empty(self.made.size, dtype=torch.uint8)
         arguments = type(self.made.arguments).from_buffer_copy(self.made.arguments)
         for name, tensor in zip(self.made.inputs, inputs, strict=True):
             getattr(arguments, name).data = tensor.data_ptr()
@@ -68,7 +68,7 @@ def call(
     Raises:
         RuntimeError: the library refused.
     """
-    workspace = torch.empty(size, dtype=torch.uint8)
+    workspace = x.new_empty(size, dtype=torch.uint8)
     arguments.workspace = workspace.data_ptr()
     _library.call(entry, arguments, x)
     if arguments.packed.kept:
@@ -77,16 +77,23 @@ def call(
 
 
 def repeated(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Let calls of an op be made again; what looks at or changes a call of torch's sees it whole."""
+    """Let calls of an op be made again, where nothing watches the calls of torch."""
     name = op.__name__
 
     @functools.wraps(op)
     def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         if torch.compiler.is_compiling() or not kept.scopes or _watched():
             return op(*args, **kwargs)
+        # the backend, threads and instructions too decide what an argument block has in it
         weights: list[Tensor] = []
         inputs: list[Tensor] = []
-        key = [name, bound().get(name), torch.get_num_threads(), _library.cpu_level, *kwargs]
+        key: list[object] = [
+            name,
+            bound().get(name),
+            torch.get_num_threads(),
+            _library.cpu_level,
+            *kwargs,
+        ]
         if not _sort((*args, *kwargs.values()), weights, inputs, key):
             return op(*args, **kwargs)
         whole = (*key, *map(id, weights))
@@ -97,8 +104,8 @@ def repeated(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
         kept.made = None
         y = op(*args, **kwargs)
         made, kept.made = kept.made, None
-        if made is not None and _is(made, inputs, y):
-            kept.calls[whole] = _Kept(made, weights, states, (y.shape, y.stride(), y.dtype))
+        if made is not None and _serves(made, inputs, y):
+            kept.calls[whole] = _Repeatable(made, weights, states, (y.shape, y.stride(), y.dtype))
         return y
 
     return call
@@ -111,13 +118,13 @@ def _watched() -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
         or torch._C._get_tracing_state()
-        or torch.autograd._profiler_enabled()
+        or torch._C._autograd._profiler_enabled()
         or peek_interpreter_stack() is not None
     )
 
 
 def _sort(
-    values: Iterable[object], weights: list[Tensor], inputs: list[Tensor], key: list[object]
+    values: Iterable[Any], weights: list[Tensor], inputs: list[Tensor], key: list[object]
 ) -> bool:
     """Sort arguments into weights, inputs, and what the other arguments and shapes are."""
     for value in values:
@@ -138,7 +145,7 @@ def _sort(
     return True
 
 
-def _is(made: _Made, inputs: list[Tensor], y: Tensor) -> bool:
+def _serves(made: _Made, inputs: list[Tensor], y: Tensor) -> bool:
     """Return whether it took the inputs where they are and its result is y."""
     names, tensors = (*made.inputs, "y"), (*inputs, y)
     return len(names) == len(tensors) and all(

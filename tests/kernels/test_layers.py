@@ -346,6 +346,7 @@ def test_opcheck(op):
 
 @pytest.mark.parametrize("op", LAYERS)
 def test_compiles_without_a_graph_break(op):
+    torch.compiler.reset()
     inputs = given_in(op, torch.float32)
     with torch.no_grad():
         compiled = torch.compile(op, fullgraph=True, backend="aot_eager")

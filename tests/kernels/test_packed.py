@@ -5,39 +5,11 @@ import threading
 import gates
 import pytest
 import torch
-from layer_inputs import conv_inputs, spatial_inputs, transformer_inputs
+from kept_ops import OPS, given_parameters, parameters, spatial_conv_inputs
 
-from unianimate_kernels import (
-    _library,
-    _packed,
-    keep_packed_weights,
-    spatial_conv,
-    spatial_transformer,
-    temporal_conv_block,
-    temporal_transformer,
-)
+from unianimate_kernels import _library, _packed, keep_packed_weights, spatial_conv
 
 DTYPES = (torch.float32, torch.bfloat16)
-
-
-def spatial_conv_inputs():
-    frames = conv_inputs(1, 5, 3, 4, 32, 4)
-    weight = frames["weights"][0].repeat(1, 1, 1, 3, 1).flatten(3)
-    return {"x": frames["x"][0].transpose(0, 1), "weight": weight, "bias": frames["biases"][0]}
-
-
-OPS = {
-    spatial_conv: spatial_conv_inputs,
-    temporal_conv_block: lambda: conv_inputs(2, 5, 3, 4, 32, 4),
-    temporal_transformer: lambda: transformer_inputs(2, 5, 3, 4, 32, 4, 2, 16, 40),
-    spatial_transformer: lambda: spatial_inputs(2, 5, 3, 4, 32, 4, 2, 16, 40, 7, 18),
-}
-
-
-def parameters(value):
-    if isinstance(value, list):
-        return [parameters(item) for item in value]
-    return torch.nn.Parameter(value, requires_grad=False)
 
 
 @pytest.fixture(params=OPS, ids=lambda op: op.__name__)
@@ -48,9 +20,7 @@ def op(request):
 @pytest.fixture(params=DTYPES, ids=str)
 def given(request, op):
     """Inputs whose weights are parameters."""
-    inputs = gates.cast(OPS[op](), request.param, frozenset())
-    kept = {"x", "context", "num_groups", "num_heads"}
-    return {k: value if k in kept else parameters(value) for k, value in inputs.items()}
+    return given_parameters(op, request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +57,7 @@ def test_a_changed_weight_is_packed_again(op, given):
         for weight in weights_of(given):
             weight.mul_(-0.5)
             got = op(**given, backend="native")
-            _packed.kept.entries.clear()
+            _packed.kept.clear()
             assert torch.equal(got, op(**given, backend="native"))
 
 

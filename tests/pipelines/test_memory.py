@@ -109,8 +109,8 @@ def test_1024_frames_take_the_memory_of_64(tmp_path, long):
 def test_low_memory_is_lower_and_equal(inputs):
     # wide and deep enough that the network, not the encoder of poses, takes most, as at full size
     unet = PRESETS["test"].unet
-    levels = tuple(replace(level, channels=448) for level in unet.levels)
-    wide = replace(unet, dim=448, levels=levels, condition_channels=4)
+    levels = tuple(replace(level, channels=640) for level in unet.levels)
+    wide = replace(unet, dim=640, levels=levels, condition_channels=4)
     torch.manual_seed(0)
     model = UniAnimate(replace(PRESETS["test"], unet=wide, num_frames=8, steps=1)).eval()
     options = {"num_frames": 8, "guidance_scale": 2.5}

@@ -38,7 +38,7 @@ def _widen_and_narrow(x: Tensor, weights: list[Tensor], eps: float) -> Tensor:
     dense = [weight.contiguous() for weight in weights]
     size = 2 * (hidden + _PANEL) * dim + (dim + _PANEL) * hidden
     size += torch.get_num_threads() * _ROWS * (dim + hidden)
-    workspace = torch.empty(size, dtype=torch.float32)
+    workspace = x.new_empty(size, dtype=torch.float32)
     arguments = _Arguments(
         rows=rows.shape[0],
         dim=dim,

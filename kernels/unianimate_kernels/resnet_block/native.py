@@ -53,17 +53,9 @@ class _Arguments(Arguments):
 
 
 def _convolve(
-    x: Tensor,
-    embedding: Tensor | None,
-    num_groups: int,
-    norm1: Sequence[Tensor],
-    conv1: Sequence[Tensor],
-    emb_proj: Sequence[Tensor],
-    norm2: Sequence[Tensor],
-    conv2: Sequence[Tensor],
-    skip: Sequence[Tensor],
-    eps: float,
+    x: Tensor, embedding: Tensor | None, num_groups: int, layers: list[list[Tensor]], eps: float
 ) -> Tensor:
+    norm1, conv1, emb_proj, norm2, conv2, skip = layers
     pictures = x.permute(0, 2, 3, 1)
     if x.stride(1) != 1 or x.stride(2) != x.stride(3) * x.shape[3]:
         pictures = pictures.contiguous()
@@ -82,14 +74,14 @@ def _convolve(
     if embedding is not None and embedding.stride(1) != 1:
         embedding = embedding.contiguous()
     linears = [[tensor.contiguous() for tensor in layer] for layer in (emb_proj, skip)]
-    layers = []
+    convs = []
     for norm, (weight, bias), planned in ((norm1, conv1, first), (norm2, conv2, second)):
         taps, channels_last = dense(weight)
         scale, shift, bias = (tensor.contiguous() for tensor in (*norm, bias))
-        layers.append(([scale, shift, taps, bias], channels_last, planned.block))
+        convs.append(([scale, shift, taps, bias], channels_last, planned.block))
     matrices = [layer[0] for layer in (conv1, conv2, emb_proj, skip) if layer]
     values = first.packed + second.packed
-    values += round_up(out, _PANEL) * (channels * len(skip) + emb_dim)
+    values += round_up(out, _PANEL) * ((channels if skip else 0) + emb_dim)
     with packed("resnet_block", matrices, 4 * values) as room:
         arguments = _Arguments(
             items=items,
@@ -105,7 +97,7 @@ def _convolve(
             embedding=array(embedding),
             convs=tuple(
                 (*(tensor.data_ptr() for tensor in parameters), *others)
-                for parameters, *others in layers
+                for parameters, *others in convs
             ),
             emb_proj=tuple(tensor.data_ptr() for tensor in linears[0]),
             skip=tuple(tensor.data_ptr() for tensor in linears[1]),
@@ -117,7 +109,7 @@ def _convolve(
             eps=eps,
         )
         inputs = ("x",) if embedding is None else ("x", "embedding")
-        alive = (layers, linears, room)
+        alive = (convs, linears, room)
         call("resnet_block_forward", arguments, x, inputs=inputs, size=size, alive=alive)
     return y.permute(0, 3, 1, 2)
 
@@ -136,13 +128,14 @@ def _forward(
     eps: float,
 ) -> Tensor:
     """Return (N, D, H, W), channels-last in memory."""
-    layers = [norm1, conv1, emb_proj, norm2, conv2, skip]
-    sizes = (x.shape[1], conv1[0].shape[0], 0 if embedding is None else embedding.shape[1])
-    if computes_in(x.dtype, *sizes):
-        return _convolve(x, embedding, num_groups, *layers, eps)
-    layers = [[tensor.float() for tensor in layer] for layer in layers]
-    added = None if embedding is None else embedding.float()
-    return _convolve(x.float(), added, num_groups, *layers, eps).to(x.dtype)
+    layers = [list(layer) for layer in (norm1, conv1, emb_proj, norm2, conv2, skip)]
+    emb_dim = 0 if embedding is None else embedding.shape[1]
+    exact = computes_in(x.dtype, x.shape[1], conv1[0].shape[0], emb_dim)
+    if not exact:
+        layers = [[tensor.float() for tensor in layer] for layer in layers]
+        embedding = None if embedding is None else embedding.float()
+    y = _convolve(x if exact else x.float(), embedding, num_groups, layers, eps)
+    return y.to(x.dtype)
 
 
 @_forward.register_fake

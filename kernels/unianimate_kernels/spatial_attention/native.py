@@ -45,7 +45,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     states = (2 * run // _BLOCK + 1) * round_up(_BLOCK, _LANES)
     slot_size = rows + _BLOCK * chunk + states
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    workspace = torch.empty(threads * slot_size, dtype=dtype)
+    workspace = q.new_empty(threads * slot_size, dtype=dtype)
     out = q.new_empty(q.shape)
     arguments = _Arguments(
         items=items,

@@ -39,7 +39,7 @@ def _call(entry: str, copies: int, scores: int, scale: float, tensors: dict[str,
     slot_size = slot_heads * head_size + (scores * rows + width) * _LANES
     # a few runs of locations a thread, so that a thread that is late loses little
     slots = min(batch * locations, 4 * torch.get_num_threads())
-    workspace = torch.empty(slots * slot_size, dtype=dtype)
+    workspace = q.new_empty(slots * slot_size, dtype=dtype)
     arguments = _Arguments(
         batch=batch,
         frames=frames,

@@ -7,7 +7,6 @@ weight gradient is an entry of its own.
 import ctypes
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -56,7 +55,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     packed = pad(weight.to(dtype), (0, 0, 0, 0, 0, missing)).unflatten(0, (-1, _PANEL))
     packed = packed.permute(0, 3, 2, 1).contiguous()
     if bias is None:
-        shift = torch.zeros(width_out + missing, dtype=dtype)
+        shift = x.new_zeros(width_out + missing, dtype=dtype)
     else:
         shift = pad(bias.to(dtype), (0, missing))
     y = x.new_empty(*x.shape[:3], width_out)
@@ -88,7 +87,7 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, 
     grad_x = _video(_convolve(grad_rows, turned, None), x)
     width_out, width_in = weight.shape[:2]
     dtype = accumulator(x)
-    grad_weight = torch.zeros(3, width_out, _panels(width_in) * _PANEL, dtype=dtype)
+    grad_weight = x.new_zeros(3, width_out, _panels(width_in) * _PANEL, dtype=dtype)
     batch, frames, space, _ = rows.shape
     arguments = _Arguments(
         batch=batch,
