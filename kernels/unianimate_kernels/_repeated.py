@@ -81,19 +81,14 @@ def repeated(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
     name = op.__name__
 
     @functools.wraps(op)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def repeat(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         if torch.compiler.is_compiling() or not kept.scopes or _watched():
             return op(*args, **kwargs)
-        # the backend, threads and instructions too decide what an argument block has in it
         weights: list[Tensor] = []
         inputs: list[Tensor] = []
-        key: list[object] = [
-            name,
-            bound().get(name),
-            torch.get_num_threads(),
-            _library.cpu_level,
-            *kwargs,
-        ]
+        # these too decide what an argument block has in it
+        process = (bound().get(name), torch.get_num_threads(), _library.cpu_level)
+        key: list[object] = [name, *process, *kwargs]
         if not _sort((*args, *kwargs.values()), weights, inputs, key):
             return op(*args, **kwargs)
         whole = (*key, *map(id, weights))
@@ -108,7 +103,7 @@ def repeated(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
             kept.calls[whole] = _Repeatable(made, weights, states, (y.shape, y.stride(), y.dtype))
         return y
 
-    return call
+    return repeat
 
 
 def _watched() -> bool:

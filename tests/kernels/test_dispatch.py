@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+import unianimate_kernels
 from unianimate_kernels import (
     BackendError,
     _dispatch,
@@ -15,7 +16,7 @@ from unianimate_kernels import (
     selective_scan,
     use_backend,
 )
-from unianimate_kernels.info import backends, try_out
+from unianimate_kernels.info import _example, backends, try_out
 
 
 def chosen(op: str, x: torch.Tensor, backend: str | None = None) -> str:
@@ -170,3 +171,14 @@ def test_ops_give_the_shapes_of_meta_tensors():
     y = causal_conv1d(x, weight, backend="reference")
     assert y.shape == x.shape
     assert y.device.type == "meta"
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("op", _dispatch.ops())
+def test_a_default_device_elsewhere_does_not_matter(op, backend):
+    call, inputs = getattr(unianimate_kernels, op), _example(op, "cpu")
+    with torch.no_grad():
+        want = call(**inputs, backend=backend)
+        with torch.device("meta"):
+            got = call(**inputs, backend=backend)
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
