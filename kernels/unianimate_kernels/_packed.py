@@ -106,7 +106,9 @@ def keeps(weights: Sequence[Tensor]) -> bool:
     """Return whether an op's packed weights outlive its call, if there is room."""
     if not kept.scopes:
         return False
-    return all(type(weight) is Parameter and not weight.is_inference() for weight in weights)
+    # which a compiler cannot trace, and has no such parameters
+    compiling = torch.compiler.is_compiling()
+    return all(type(w) is Parameter and (compiling or not w.is_inference()) for w in weights)
 
 
 def _state(weight: Tensor) -> tuple[int, int, int]:

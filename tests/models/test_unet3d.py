@@ -1,6 +1,7 @@
 """Conditions, configuration, mixers and training properties of the network."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from unianimate.models import (
     UNet3DConfig,
     predict_both,
 )
-from unianimate_kernels import use_backend
+from unianimate_kernels import keep_packed_weights, use_backend
 
 CONFIG = PRESETS["test"].unet
 MIXERS = {
@@ -352,19 +353,22 @@ HYBRID = (MIXERS["mamba2"], MIXERS["transformer"])
 
 
 @pytest.mark.parametrize(
-    ("temporal", "backend"),
+    ("temporal", "backend", "kept"),
     [
         # graph breaks are found before a backend is asked
-        pytest.param(HYBRID, "eager", id="hybrid"),
-        pytest.param(HYBRID, "aot_eager", id="hybrid-aot", marks=pytest.mark.slow),
-        pytest.param(MIXERS["mamba"], "aot_eager", id="mamba-aot", marks=pytest.mark.slow),
+        pytest.param(HYBRID, "eager", nullcontext, id="hybrid"),
+        pytest.param(HYBRID, "eager", keep_packed_weights, id="hybrid-kept"),
+        pytest.param(HYBRID, "aot_eager", nullcontext, id="hybrid-aot", marks=pytest.mark.slow),
+        pytest.param(
+            MIXERS["mamba"], "aot_eager", nullcontext, id="mamba-aot", marks=pytest.mark.slow
+        ),
     ],
 )
-def test_compiles_without_a_graph_break(temporal, backend):
+def test_compiles_without_a_graph_break(temporal, backend, kept):
     torch.compiler.reset()
     net = randomised(build(temporal=temporal)).eval()
     compiled = torch.compile(net, backend=backend, fullgraph=True)
-    with torch.no_grad():
+    with torch.no_grad(), kept():
         conditions = encode(net, inputs())
         assert error(compiled(*noisy(), conditions), net(*noisy(), conditions)) < 1e-5
 
