@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from dispatch_counters import OpNames
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from unianimate_kernels import geglu, group_norm_silu
 
@@ -26,16 +26,6 @@ def x() -> Tensor:
 def mode(request):
     with request.param():
         yield
-
-
-class Counting(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen.append(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 class Wrapped(Tensor):
@@ -66,9 +56,9 @@ class Inside(TorchFunctionMode):
 
 def test_dispatch_modes_see_the_op(mode, x):
     wanted = op(x)
-    with Counting() as counting:
+    with OpNames() as names:
         out = op(x)
-    assert counting.seen == [NAME]
+    assert names.seen == [NAME]
     assert torch.equal(out, wanted)
 
 

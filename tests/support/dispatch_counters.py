@@ -1,4 +1,4 @@
-"""The copies of tensors in a computation, counted under torch's dispatcher."""
+"""The ops of a computation and its copies of tensors, as torch's dispatcher sees them."""
 
 import traceback
 from typing import Any
@@ -11,6 +11,22 @@ _COPIES = {"aten.clone", "aten.copy_", "aten.contiguous", "aten._to_copy"}
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+class OpNames(TorchDispatchMode):
+    """Notes the names of ops.
+
+    Attributes:
+        seen: the names in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 class CopyCounter(TorchDispatchMode):

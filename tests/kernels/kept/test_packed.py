@@ -5,28 +5,9 @@ import threading
 import gates
 import pytest
 import torch
-from kept_ops import OPS, given_parameters, parameters, spatial_conv_inputs
+from kept_ops import OPS, parameters, spatial_conv_inputs
 
 from unianimate_kernels import _library, _packed, keep_packed_weights, spatial_conv
-
-DTYPES = (torch.float32, torch.bfloat16)
-
-
-@pytest.fixture(params=OPS, ids=lambda op: op.__name__)
-def op(request):
-    return request.param
-
-
-@pytest.fixture(params=DTYPES, ids=str)
-def given(request, op):
-    """Inputs whose weights are parameters."""
-    return given_parameters(op, request.param)
-
-
-@pytest.fixture(autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
 
 
 def test_kept_weights_are_read_and_change_no_bit(op, given):

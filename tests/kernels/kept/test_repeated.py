@@ -3,8 +3,8 @@
 import gates
 import pytest
 import torch
+from dispatch_counters import OpNames
 from kept_ops import INPUTS, OPS, given_parameters
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from unianimate_kernels import (
     BackendError,
@@ -14,24 +14,6 @@ from unianimate_kernels import (
     spatial_conv,
     use_backend,
 )
-
-DTYPES = (torch.float32, torch.bfloat16)
-
-
-@pytest.fixture(params=OPS, ids=lambda op: op.__name__)
-def op(request):
-    return request.param
-
-
-@pytest.fixture(params=DTYPES, ids=str)
-def given(request, op):
-    return given_parameters(op, request.param)
-
-
-@pytest.fixture(autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture
@@ -137,26 +119,16 @@ def test_the_number_of_threads_and_the_dtype_decide(op, given, made):
             op(**{**given, "x": given["x"].double()}, backend="native")
 
 
-class Counting(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
 def test_what_watches_torch_sees_the_op(op, given, made):
     name = f"unianimate.{op.__name__}_native.default"
     with keep_packed_weights():
         for _ in range(2):
             op(**given, backend="native")
-        with Counting() as counting:
+        with OpNames() as names:
             op(**given, backend="native")
         with torch.profiler.profile(acc_events=True) as profile:
             op(**given, backend="native")
-    assert name in counting.seen
+    assert name in names.seen
     assert f"unianimate::{op.__name__}_native" in {event.key for event in profile.key_averages()}
     assert len(made) == 1
 
