@@ -25,6 +25,7 @@ from .feed_forward import feed_forward
 from .geglu import geglu
 from .group_norm_silu import group_norm_silu
 from .resnet_block import resnet_block
+from .rms_norm import rms_norm
 from .selective_scan import selective_scan
 from .spatial_attention import spatial_attention
 from .spatial_conv import spatial_conv
@@ -45,6 +46,7 @@ __all__ = [
     "group_norm_silu",
     "keep_packed_weights",
     "resnet_block",
+    "rms_norm",
     "selective_scan",
     "spatial_attention",
     "spatial_conv",
@@ -91,6 +93,7 @@ register(
     triton=triton_backend(),
     reference=REFERENCE,
 )
+register("rms_norm", triton=triton_backend(), reference=REFERENCE)
 register(
     "temporal_attention",
     native=native_backend("temporal_attention", cuda=False),
@@ -104,7 +107,12 @@ register(
     reference=REFERENCE,
 )
 register("spatial_conv", native=inference_backend("spatial_conv"), reference=REFERENCE)
-register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv", cuda=False))
+register(
+    "temporal_conv",
+    triton=triton_backend(),
+    reference=REFERENCE,
+    native=native_backend("temporal_conv", cuda=False),
+)
 register(
     "geglu",
     native=native_backend("geglu", cuda=False),

@@ -24,7 +24,10 @@ def _rows_kernel(
     x_ptr, added_ptr, weight_ptr, shift_ptr, extra_ptr, sum_ptr, out_ptr,
     ROWS, WIDTH, eps, TILE: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Write x + added + extra, and the layer norm of x + added; absent pointers are None."""
+    """Write x + added + extra, and the norm of x + added; absent pointers are None.
+
+    With a shift it is the layer norm, which centres the rows, and without one the RMS norm.
+    """
     row = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     column = tl.arange(0, COLUMNS)
     has_column = column < WIDTH
@@ -40,12 +43,14 @@ def _rows_kernel(
             total += extra[None, :]
         tl.store(sum_ptr + at, total.to(sum_ptr.dtype.element_ty), mask=inside)
     if out_ptr is not None:
-        mean = tl.sum(x, axis=1) / WIDTH
-        x = tl.where(inside, x - mean[:, None], 0.0)
+        if shift_ptr is not None:
+            mean = tl.sum(x, axis=1) / WIDTH
+            x = tl.where(inside, x - mean[:, None], 0.0)
         scale = 1.0 / tl.sqrt(tl.sum(x * x, axis=1) / WIDTH + eps)
         weight = tl.load(weight_ptr + column, mask=has_column, other=0.0).to(tl.float32)
-        shift = tl.load(shift_ptr + column, mask=has_column, other=0.0).to(tl.float32)
-        out = x * scale[:, None] * weight[None, :] + shift[None, :]
+        out = x * scale[:, None] * weight[None, :]
+        if shift_ptr is not None:
+            out += tl.load(shift_ptr + column, mask=has_column, other=0.0).to(tl.float32)[None, :]
         tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
@@ -83,6 +88,14 @@ def add_layer_norm(
     return total, out
 
 
+@operator("unianimate::add_rms_norm_triton")
+def add_rms_norm(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+    """Return the RMS norm of ``x + added`` for contiguous rows (..., C)."""
+    out = torch.empty_like(x)
+    _launch(x, _NORM, added, weight, None, None, None, out, eps=eps)
+    return out
+
+
 @operator("unianimate::add_rows_triton")
 def add_rows(x: Tensor, added: Tensor, extra: Tensor) -> Tensor:
     """Return ``x + added + extra`` for contiguous rows (..., C) and ``extra`` (C,)."""
@@ -101,6 +114,11 @@ def _(
     x: Tensor, added: Tensor | None, weight: Tensor, shift: Tensor, eps: float, extra: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x)
+
+
+@add_rms_norm.register_fake
+def _(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+    return torch.empty_like(x)
 
 
 @add_rows.register_fake

@@ -29,15 +29,19 @@ DEVICE = "cuda"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 FRAMES = (1, 2, 3, 4, 5, 15, 16, 17, 33, 65, 87, 97)
 CASES = [(op, backend) for op in ops() for backend in ("native", "triton")]
-# ops of whole layers, which have no gradient of their own
+# ops of whole layers and others that have no gradient of their own
 INFERENCE = (
     "feed_forward",
+    "temporal_conv",
     "temporal_transformer",
     "spatial_transformer",
     "temporal_conv_block",
     "resnet_block",
+    "rms_norm",
 )
 TRAINED = [(op, backend) for op, backend in CASES if op not in INFERENCE]
+# these take no float32
+HALF = [("temporal_conv", "triton")]
 PARAMETERS = {
     "selective_scan": {"A", "D", "dt_bias", "initial_state"},
     "bidirectional_selective_scan": {"A", "D", "dt_bias"},
@@ -92,12 +96,15 @@ def make_inputs(op: str, frames: int) -> dict[str, Any]:
         case "temporal_conv":
             x = random(2, 16, frames, 2, 3).contiguous(memory_format=torch.channels_last_3d)
             return {"x": x, "weight": random(24, 16, 3, 1, 1), "bias": random(24)}
+        case "rms_norm":
+            x, added = random(2, frames, SPACE, width)
+            return {"x": x, "weight": random(width), "added": added}
         case "geglu":
             return {"x": random(*rows, 2 * width)}
         case "feed_forward":
-            return on_gpu(feed_forward_inputs((frames, SPACE), width, 40))
+            return on_gpu(feed_forward_inputs((frames, SPACE), 72, 40))
         case "temporal_transformer":
-            return on_gpu(transformer_inputs(2, frames, 2, 3, 96, 32, 2, 32, 136))
+            return on_gpu(transformer_inputs(2, frames, 2, 3, 96, 32, 2, 32, 132))
         case "spatial_transformer":
             return on_gpu(spatial_inputs(1, frames, 3, 5, 96, 32, 3, 32, 136, 7, 48))
         case "temporal_conv_block":
@@ -122,8 +129,10 @@ def parameters(op: str) -> frozenset[str]:
     return frozenset(PARAMETERS.get(op, ()))
 
 
-def skip_if_off(op: str, backend: str) -> None:
-    """Skip what is not there: an op without this backend, a build without CUDA."""
+def skip_if_off(op: str, backend: str, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Skip what is not there: an op without this backend or dtype, a build without CUDA."""
+    if dtype == torch.float32 and (op, backend) in HALF:
+        pytest.skip(f"{op} by {backend} takes half precision")
     if backend not in backends_of(op):
         pytest.skip(f"{op} has no backend {backend}")
     reason = backends_of(op)[backend].refuses(torch.zeros(1, device=DEVICE))
@@ -135,7 +144,7 @@ def skip_if_off(op: str, backend: str) -> None:
 @pytest.mark.parametrize("frames", FRAMES)
 @pytest.mark.parametrize(("op", "backend"), CASES)
 def test_meets_the_gate(op, backend, frames, dtype):
-    skip_if_off(op, backend)
+    skip_if_off(op, backend, dtype)
     gates.check(
         getattr(kernels, op),
         make_inputs(op, frames),
@@ -219,6 +228,27 @@ def test_cuda_graph_replays_forward_and_backward(op, backend):
     graph.replay()
     for got, want in zip(captured, wanted, strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("width", [320, 512])  # tiles of either form
+@pytest.mark.parametrize("frames", [1, 2, 17])
+def test_temporal_conv_of_a_network_meets_the_gate(frames, width):
+    """More tiles than a GPU runs at once, so that programs take several."""
+    x = torch.randn(2, frames, 40, 60, width, dtype=torch.float64, device=DEVICE)
+    inputs = {
+        "x": x.permute(0, 4, 1, 2, 3),
+        "weight": torch.randn(width, width, 3, 1, 1, dtype=torch.float64, device=DEVICE),
+        "bias": torch.randn(width, dtype=torch.float64, device=DEVICE),
+    }
+    options = {"backend": "triton", "dtype": torch.bfloat16, "gradients": False}
+    gates.check(kernels.temporal_conv, inputs, **options)
+
+
+@pytest.mark.parametrize("rows", [1, 129, 20_000])
+def test_feed_forward_of_a_network_meets_the_gate(rows):
+    inputs = on_gpu(feed_forward_inputs((rows,), 320, 1280))
+    options = {"backend": "triton", "dtype": torch.bfloat16, "gradients": False}
+    gates.check(kernels.feed_forward, inputs, **options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -23,7 +23,9 @@ from unianimate.blocks.mamba import (
 )
 from unianimate.blocks.norm import GroupNorm
 from unianimate.blocks.resnet import zero_init
-from unianimate_kernels import ssd_scan
+from unianimate_kernels import rms_norm, ssd_scan
+
+_EPS = 1e-5
 
 
 class TemporalMamba2(nn.Module):
@@ -84,7 +86,7 @@ class TemporalMamba2(nn.Module):
         self.in_proj = nn.Linear(dim, sum(self._columns), bias=False)
         self.conv, self.conv_reverse = per_direction(bidirectional, conv)
         self.scan, self.scan_reverse = per_direction(bidirectional, dynamics)
-        self.norm_out = nn.RMSNorm(width, eps=1e-5)
+        self.norm_out = nn.RMSNorm(width, eps=_EPS)
         self.out_proj = nn.Linear(width, dim, bias=False)
         zero_init(self.out_proj)
 
@@ -114,9 +116,9 @@ class TemporalMamba2(nn.Module):
         if self.bidirectional:
             backward = projected.narrow(-1, self._columns[0] + bc, value + bc_reverse)
             mixed, final = self._onward(self.conv(onward), gate, steps[0]), None
-            mixed = mixed + self._backward(backward, gate, steps[1])
+            other = self._backward(backward, gate, steps[1])
         else:
-            conv_state, scan_state = (None, None) if state is None else state
+            other, (conv_state, scan_state) = None, (None, None) if state is None else state
             v, conv_state = self.conv.stream(onward, conv_state)
             # a state is asked for only where it is wanted: it costs a scan its fastest form
             mixed = self._onward(
@@ -126,7 +128,7 @@ class TemporalMamba2(nn.Module):
             if return_state:
                 mixed, scan_state = mixed
                 final = MambaState(conv_state, scan_state)
-        h = self.out_proj(self.norm_out(mixed.flatten(3)))
+        h = self.out_proj(self._normalise_sum(mixed, other))
         y = x + from_locations(h, *x.shape[3:])
         return (y, final) if return_state else y
 
@@ -134,6 +136,14 @@ class TemporalMamba2(nn.Module):
         if self.bidirectional:
             return self.norm(x)
         return from_frames(self.norm(to_frames(x)), x.shape[0])
+
+    def _normalise_sum(self, mixed: Tensor, other: Tensor | None) -> Tensor:
+        """Return norm_out of what both directions found; without gradients in one pass."""
+        rows, added = mixed.flatten(3), None if other is None else other.flatten(3)
+        given = None if torch.is_grad_enabled() else plain_parameters((nn.RMSNorm,), self.norm_out)
+        if given is None or given[0].dtype != rows.dtype:
+            return self.norm_out(rows if added is None else rows + added)
+        return rms_norm(rows, given[0], _EPS, added=added)
 
     def _project(self, rows: Tensor) -> Tensor:
         """Return in_proj of the rows; on a GPU with so many columns more as align the rows.

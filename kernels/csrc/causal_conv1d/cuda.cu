@@ -7,6 +7,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kMaxTaps = 4; // of the kernels below: one a number of taps, all in registers
+constexpr int kAhead = 8;   // frames whose loads are under way at once
 
 struct Lines {
     ua_causal_conv1d a;
@@ -103,17 +104,35 @@ template <class T, int kTaps, int kChannels> __global__ void conv_forward(Lines 
     Window<kTaps, kChannels> window;
     window.load_parameters(a, c);
     window.begin(lines, location, c);
-    for (int64_t i = 0; i < a.frames; ++i) {
-        load_channels<kChannels>(window.step[kTaps - 1],
-                                 static_cast<const T*>(a.x.data) + lines.offset(a.x, b, s, i) + c);
+    const T* x = static_cast<const T*>(a.x.data) + c;
+    T* y = static_cast<T*>(a.y.data) + c;
+    const auto load_frame = [&](float* value, int64_t i) {
+        load_channels<kChannels>(value, x + lines.offset(a.x, b, s, i));
+    };
+    const auto advance = [&](const float* value, int64_t i) {
         float sum[kChannels];
+#pragma unroll
+        for (int j = 0; j < kChannels; ++j) window.step[kTaps - 1][j] = value[j];
         window.convolve(sum);
         if (a.silu) {
 #pragma unroll
             for (int j = 0; j < kChannels; ++j) sum[j] = silu(sum[j]);
         }
-        store_channels<kChannels>(static_cast<T*>(a.y.data) + lines.offset(a.y, b, s, i) + c, sum);
+        store_channels<kChannels>(y + lines.offset(a.y, b, s, i), sum);
         window.shift();
+    };
+    int64_t i = 0;
+    for (; i + kAhead <= a.frames; i += kAhead) {
+        float next[kAhead][kChannels];
+#pragma unroll
+        for (int n = 0; n < kAhead; ++n) load_frame(next[n], i + n);
+#pragma unroll
+        for (int n = 0; n < kAhead; ++n) advance(next[n], i + n);
+    }
+    for (; i < a.frames; ++i) {
+        float next[kChannels];
+        load_frame(next, i);
+        advance(next, i);
     }
 }
 

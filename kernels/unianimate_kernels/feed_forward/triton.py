@@ -1,4 +1,4 @@
-"""The feed-forward on a GPU: torch's products, between them Triton. For inference.
+"""The feed-forward on a GPU: products by Triton and by torch. For inference.
 
 The residual is added by the second product, which adds to its result in place.
 """
@@ -6,10 +6,12 @@ The residual is added by the second product, which adds to its result in place.
 from torch import Tensor
 from torch.nn.functional import linear
 
+from .._descriptors import refusal_of_tiles
 from .._rows import add_layer_norm
 from ..geglu import geglu
+from .gated import gated_product
 
-# rows at which the products run at full speed, and their eightfold width is small
+# rows at which the products run at full speed, and their fourfold width is small
 _ROWS = 2**17
 
 
@@ -34,5 +36,11 @@ def add_products(
     """Add ``geglu(normed @ weight_in.T + bias_in) @ weight_out.T`` to ``total`` in place."""
     rows = (t.view(-1, t.shape[-1]).split(_ROWS) for t in (total, normed))
     for into, part in zip(*rows, strict=True):
-        into.addmm_(geglu(linear(part, weight_in, bias_in)), weight_out.t())
+        into.addmm_(_gated(part, weight_in, bias_in), weight_out.t())
     return total
+
+
+def _gated(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if refusal_of_tiles(rows, rows.shape[1], weight.shape[0] // 2) is None:
+        return gated_product(rows, weight, bias)
+    return geglu(linear(rows, weight, bias))

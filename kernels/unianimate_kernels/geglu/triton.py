@@ -19,7 +19,7 @@ _WARPS = 4
 
 
 @triton.jit
-def _normal_cdf(x):
+def normal_cdf(x):
     """Return the normal distribution function of a float32, to 4e-8 absolutely.
 
     The upper tail is two to the power of a polynomial in |x|, fitted on [0, 5.5] so that the
@@ -61,7 +61,7 @@ def _forward_kernel(
     x_ptr += row * x_stride + column
     value = tl.load(x_ptr, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(x_ptr + WIDTH, mask=inside, other=0.0).to(tl.float32)
-    out = value * gate * _normal_cdf(gate)
+    out = value * gate * normal_cdf(gate)
     tl.store(out_ptr + row * WIDTH + column, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
@@ -75,7 +75,7 @@ def _backward_kernel(
     value = tl.load(x_ptr, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(x_ptr + WIDTH, mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(grad_ptr + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
-    cdf = _normal_cdf(gate)
+    cdf = normal_cdf(gate)
     density = 0.3989422804014327 * tl.exp(-0.5 * gate * gate)
     out_ptr += row * 2 * WIDTH + column
     tl.store(out_ptr, (grad * gate * cdf).to(out_ptr.dtype.element_ty), mask=inside)

@@ -1,0 +1,41 @@
+"""Products whose tiles a GPU's copy engine moves, through Triton's tensor descriptors.
+
+What lies outside a tensor is read as zero, and is not written.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# the tiles were chosen on it, and others have less shared memory or other tensor cores
+_MAJOR = 9
+_BYTES = 16
+
+
+def refusal_of_tiles(x: Tensor, *widths: int) -> str | None:
+    """Return why products of rows of such widths are not computed so on x's device, or None."""
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        return f"it takes half precision, got {str(x.dtype).removeprefix('torch.')}"
+    if x.is_cuda and (
+        torch.version.hip is not None or torch.cuda.get_device_properties(x.device).major != _MAJOR
+    ):
+        return f"it is for NVIDIA GPUs of compute capability {_MAJOR}"
+    step = _BYTES // x.itemsize
+    if any(width % step for width in widths):
+        return f"its rows are multiples of {step} channels, got {' and '.join(map(str, widths))}"
+    return None
+
+
+def descriptor(x: Tensor, *block: int) -> Any:
+    """Describe tiles of so many numbers along the axes of a dense tensor; copies another one."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    # an axis of one may have any stride: the second view gives it its own
+    x = x.contiguous().view(-1).view(x.shape)
+    return TensorDescriptor.from_tensor(x if x.data_ptr() % _BYTES == 0 else x.clone(), list(block))
+
+
+def programs_at_once(x: Tensor) -> int:
+    """Return how many programs that fill a multiprocessor run at once; some, without a GPU."""
+    return torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 3
