@@ -12,22 +12,37 @@ from unianimate.blocks import TemporalMamba, TemporalTransformer
 from unianimate.profiling import MIXERS, measure_mixer
 
 MODES = ("inference", "training", "checkpointed")
-# (channels, height, width): on a GPU the levels of 768x512; on a CPU as many locations as it can
-# take, the cost being the same for each
+# mode -> channels, height, width -> frames: on a GPU the levels of 768x512, the finest one at most
+# lengths; on a CPU as many locations as it can take, the cost being the same for each
+_CPU_FRAMES = (16, 32, 64, 128, 256)
+_GPU_LONGEST = (16, 17, 32, 33, 64, 65, 128, 256, 512, 1024, 2048, 4096)
 SIZES = {
-    "smoke": dict.fromkeys(MODES, ((64, 2, 2),)),
+    "smoke": {mode: {(64, 2, 2): (3,)} for mode in MODES},
     "cpu": {
-        "inference": ((320, 6, 4), (640, 4, 3), (1280, 3, 2)),
-        "training": ((320, 3, 2),),
-        "checkpointed": ((320, 3, 2),),
+        "inference": dict.fromkeys(((320, 6, 4), (640, 4, 3), (1280, 3, 2)), _CPU_FRAMES),
+        "training": {(320, 3, 2): _CPU_FRAMES},
+        "checkpointed": {(320, 3, 2): _CPU_FRAMES},
     },
-    "gpu": dict.fromkeys(MODES, ((320, 96, 64), (640, 48, 32), (1280, 24, 16))),
+    "gpu": {
+        "inference": {
+            (320, 96, 64): _GPU_LONGEST,
+            (640, 48, 32): (16, 64, 256, 1024, 4096),
+            (1280, 24, 16): (16, 64, 256, 1024, 4096),
+        },
+        "training": {
+            (320, 96, 64): (17, 33, 64, 128, 256, 512),
+            (640, 48, 32): (16, 64, 256),
+            (1280, 24, 16): (16, 64, 256),
+        },
+        "checkpointed": {
+            (320, 96, 64): (33, 128, 512),
+            (640, 48, 32): (64,),
+            (1280, 24, 16): (64,),
+        },
+    },
 }
-FRAMES = {
-    "smoke": (3,),
-    "cpu": (16, 32, 64, 128, 256),
-    "gpu": (16, 17, 32, 33, 64, 65, 128, 256, 512, 1024, 2048, 4096),
-}
+# a GPU's clock is steady: a call that takes the budget is timed once
+FEWEST = {"smoke": 1, "cpu": 3, "gpu": 1}
 FORMS = {
     **MIXERS,
     "mamba, shared dynamics": partial(TemporalMamba, share_dynamics=True),
@@ -40,13 +55,14 @@ def cases(scale):
     """Return (mode, channels, height, width, frames, form), short clips first."""
     # torch's stand-ins for mamba-ssm are there to be checked, not to be measured
     forms = [name for name in FORMS if HAS_PEERS or scale == "smoke" or "mamba-ssm" not in name]
-    return [
+    found = [
         (mode, *size, frames, form)
         for mode in MODES
-        for frames in FRAMES[scale]
-        for size in SIZES[scale][mode]
+        for size, lengths in SIZES[scale][mode].items()
+        for frames in lengths
         for form in forms
     ]
+    return sorted(found, key=lambda case: (MODES.index(case[0]), case[4]))
 
 
 DTYPE = torch.bfloat16 if torch.cuda.is_available() else torch.float32
@@ -83,7 +99,7 @@ def bench_mixer(run, case):
         device=run.device,
         dtype=DTYPE,
         budget=run.budget,
-        fewest=run.fewest,
+        fewest=FEWEST[run.scale],
     )
     run.add(
         Record(

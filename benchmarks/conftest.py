@@ -67,25 +67,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", cases, ids=lambda case: "-".join(map(str, case)))
 
 
-def pytest_collection_modifyitems(items: list[Any]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Put what the aims compare first, then models, then small sizes: time may run out.
 
-    What is compiled comes last: a network takes minutes.
+    What is compiled comes late, because it takes minutes: networks before the sizes of ops that
+    are apart, ops last of all.
     """
     aims = {target.group for target in (*CPU, *GPU)}
+    on_gpu = config.stash[_RUN].scale == "gpu"
 
-    def place(item: Any) -> tuple[bool, bool, int, int]:
+    def place(item: Any) -> tuple[int, int, int]:
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         op, stem = getattr(item.module, "OP", None), item.path.stem
-        order = _ORDER.index(stem) if op is None else len(_ORDER)
-        group, numbers = None, 0
+        compiled, group = "compiled" in item.name, None
         if not isinstance(case, tuple):  # no case of its own, or none at this scale
             pass
         elif op is not None:
-            group, numbers = op.group(*case[:3]), case[0].numbers
+            group = op.group(*case[:3])
         elif hasattr(item.module, "group"):
             group = item.module.group(*case[:-1])
-        return "compiled" in item.name, group not in aims, order, numbers
+        order = _ORDER.index(stem) if op is None else len(_ORDER)
+        if group in aims and not compiled:
+            return 0, order, 0
+        if op is None:
+            return (3 if compiled else 1), order, 0
+        if group is None:
+            return 5, order, 0
+        apart = on_gpu and case[0].apart
+        return (5 if compiled else 4 if apart else 2), order, case[0].numbers
 
     items.sort(key=place)
 

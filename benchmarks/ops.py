@@ -13,12 +13,19 @@ from unianimate_kernels._dispatch import backends_of
 
 Form = Callable[..., Tensor]
 
+COMPILED = "reference, compiled"
+
 # latents of 768x512 and 1216x768 pictures; the official network halves them three times
 _LATENTS = ((96, 64), (152, 96))
 _CHANNELS = (320, 640, 1280, 1280)
 _FRAMES = (17, 33, 65, 129, 257)
 # of the largest value: what two right results may differ by
 _TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 6e-2}
+
+
+# frames at which every level is measured, and the level of which every length is; what slower forms
+# than ours take beyond these frames nobody asks
+_CENTRE, _FINEST = 33, _LATENTS[0]
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,16 @@ class Shape:
     def numbers(self) -> int:
         """Numbers in one tensor of this size."""
         return self.batch * self.frames * self.space * self.channels
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is of neither the frames nor the level that others are compared with."""
+        return self.frames != _CENTRE and (self.height, self.width) != _FINEST
+
+    @property
+    def central(self) -> bool:
+        """Whether it is of both."""
+        return self.frames == _CENTRE and (self.height, self.width) == _FINEST
 
     def __str__(self) -> str:
         """Name the axes in the order of memory."""
@@ -88,6 +105,7 @@ class Op:
         widen: channels of the op over those of the video; a scan is twice as wide.
         heavy: forms that are left out at more than so many numbers a tensor on a CPU.
         inference: the op's own forms have no gradients; on a GPU only those in Triton count.
+        no_gradient: forms that have none where others do.
     """
 
     name: str
@@ -98,6 +116,7 @@ class Op:
     widen: int = 1
     heavy: Mapping[str, int] | None = None
     inference: bool = False
+    no_gradient: tuple[str, ...] = ()
 
     def cases(self, scale: str) -> list[tuple[Shape, torch.dtype, str, str]]:
         """Return (shape, dtype, direction, form) to measure: "smoke", "cpu" or "gpu"."""
@@ -116,12 +135,21 @@ class Op:
             for direction in directions
             for form in self.forms
             if shape.numbers <= most.get(form, shape.numbers)
+            and not (direction == "both" and form in self.no_gradient)
+            and not (scale == "gpu" and _leaves_out(shape, form))
         ]
 
     def group(self, shape: Shape, dtype: torch.dtype, direction: str) -> str:
         """Return the name of what is compared."""
         both = "forward and backward" if direction == "both" else direction
         return f"{self.name}, {shape}, {str(dtype).removeprefix('torch.')}, {both}"
+
+
+def _leaves_out(shape: Shape, form: str) -> bool:
+    """Return whether a GPU's time is better spent on others than on this form."""
+    if form == COMPILED:
+        return not shape.central
+    return form in ("reference", "materialising") and shape.frames > _CENTRE
 
 
 def backend_forms(call: Callable[..., Any], name: str | None = None) -> dict[str, Form]:
@@ -143,7 +171,7 @@ def compiled(form: Form) -> dict[str, Form]:
     """Return the form "compiled" of a reference, on a GPU: a CPU compiles for too long."""
     if not torch.cuda.is_available():
         return {}
-    return {"reference, compiled": torch.compile(form, dynamic=False)}
+    return {COMPILED: torch.compile(form, dynamic=False)}
 
 
 @lru_cache(maxsize=1)

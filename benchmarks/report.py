@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.plots import draw_plots
 from benchmarks.records import Record, Results, groups
-from benchmarks.targets import CPU, GPU, Target
+from benchmarks.targets import CPU, GPU, GPU_CEILINGS, Ceiling, Target
 from unianimate.profiling import MixerCost, crossing
 
 _TITLES = {
@@ -42,6 +42,13 @@ def targets_of(results: Results) -> list[tuple[Target, float]]:
     targets = CPU if results.machine["type"] == "cpu" else GPU
     reached = ((target, target.ratio(results)) for target in targets)
     return [(target, ratio) for target, ratio in reached if ratio is not None]
+
+
+def ceilings_of(results: Results) -> list[tuple[Ceiling, float]]:
+    """Return the ceilings of figures that were taken, and the figures."""
+    ceilings = [] if results.machine["type"] == "cpu" else GPU_CEILINGS
+    found = ((ceiling, ceiling.figure(results)) for ceiling in ceilings)
+    return [(ceiling, figure) for ceiling, figure in found if figure is not None]
 
 
 def crossings(results: Results) -> list[tuple[str, str, int | None]]:
@@ -89,11 +96,18 @@ def summary(results: Results, folder: str) -> str:
             _attention_or_mamba(results),
             "",
         ]
-    if targets_of(results):
-        lines += ["| ratio of two times, or of two peaks | measured | aim |", "|---|---|---|"]
+    if targets_of(results) or ceilings_of(results):
+        lines += [
+            "| ratio of two times, or of two peaks; or a figure | measured | aim |",
+            "|---|---|---|",
+        ]
         lines += [
             f"| {target.what} | {ratio:.1f}x | {target.least:.1f}x |"
             for target, ratio in targets_of(results)
+        ]
+        lines += [
+            f"| {ceiling.what} | {ceiling.written(figure)} | {ceiling.written(ceiling.most)} |"
+            for ceiling, figure in ceilings_of(results)
         ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -142,12 +156,16 @@ def _memory(results: Results) -> list[str]:
 
 def _report(results: Results, plots: list[str]) -> str:
     lines = [f"# {_device(results.machine)}", "", *_about(results), ""]
-    reached = targets_of(results)
-    if reached:
-        lines += ["## Aims", "", "| ratio | measured | aim | |", "|---|---|---|---|"]
+    reached, ceilings = targets_of(results), ceilings_of(results)
+    if reached or ceilings:
+        lines += ["## Aims", "", "| ratio, or figure | measured | aim | |", "|---|---|---|---|"]
         for target, ratio in reached:
             verdict = "reached" if ratio >= target.least else "**missed**"
             lines.append(f"| {target.what} | {ratio:.2f} | {target.least:.2f} | {verdict} |")
+        for ceiling, figure in ceilings:
+            verdict = "reached" if figure <= ceiling.most else "**missed**"
+            measured, most = ceiling.written(figure), ceiling.written(ceiling.most)
+            lines.append(f"| {ceiling.what} | {measured} | at most {most} | {verdict} |")
         lines.append("")
     lines += [f"![{name}]({name}.png)\n" for name in plots]
     for section, title in _TITLES.items():

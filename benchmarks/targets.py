@@ -1,4 +1,4 @@
-"""The ratios that the project promised itself, each of two figures of one run."""
+"""What the project promised itself: ratios of two figures of one run, and figures at most."""
 
 from dataclasses import dataclass
 
@@ -44,6 +44,36 @@ class Target:
             return None
         figures = getattr(above, self.of), getattr(below, self.of)
         return None if None in figures else figures[0] / figures[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """What a figure of ours should be at most.
+
+    Attributes:
+        group: where it is.
+        most: seconds, or bytes.
+        of: "seconds" or "peak_bytes".
+    """
+
+    group: str
+    most: float
+    of: str = "seconds"
+
+    @property
+    def what(self) -> str:
+        """The figure in words."""
+        memory = "peak memory beside weights, " if self.of == "peak_bytes" else ""
+        return f"{memory}{self.group}: unianimate"
+
+    def figure(self, results: Results) -> float | None:
+        """Return the measured figure, or None if it was not taken."""
+        record = results.find(self.group, "unianimate")
+        return None if record is None else getattr(record, self.of)
+
+    def written(self, figure: float) -> str:
+        """Return a figure with its unit."""
+        return f"{figure / 1e9:.2f} GB" if self.of == "peak_bytes" else f"{1e3 * figure:.0f} ms"
 
 
 # the network in the official layout, and that in float32 where ours is not
@@ -94,6 +124,7 @@ def _core(frames: int) -> str:
     return f"temporal_attention, F={frames} 96x64 C=320, bfloat16, forward"
 
 
+_STEP = "full size, guided step, F=32+1 96x64, bfloat16"
 GPU = [
     *(_native(_mixer(n), _PEER, 4, "mamba") for n in (17, 33)),
     *(_native(_mixer(n, "training"), _PEER, 3, "mamba") for n in (17, 33)),
@@ -104,7 +135,11 @@ GPU = [
     ),
     *(_native(_mixer(n), "transformer", 1, "mamba2") for n in (17, 128)),
     # at most 60 % of the time
-    _network("full size, guided step, F=32+1 96x64, bfloat16", 1 / 0.6),
+    _network(_STEP, 1 / 0.6),
+]
+GPU_CEILINGS = [
+    Ceiling(group=f"unet, {_STEP}", most=0.3),
+    Ceiling(group=f"unet, {_STEP}", most=8e9, of="peak_bytes"),
 ]
 
 

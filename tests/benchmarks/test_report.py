@@ -8,8 +8,8 @@ from PIL import Image
 from benchmarks.compare import changes, describe_changes
 from benchmarks.publish import publish
 from benchmarks.records import Record, Results
-from benchmarks.report import crossings, summary, targets_of, write_report
-from benchmarks.targets import CPU, baselines_of
+from benchmarks.report import ceilings_of, crossings, summary, targets_of, write_report
+from benchmarks.targets import CPU, GPU_CEILINGS, baselines_of
 
 MACHINE = {
     "device": "ACME",
@@ -115,6 +115,20 @@ def test_a_ratio_of_calls_in_turn_goes_before_one_of_two_figures():
     native = replace(op("native", 2.0, target.group), ratios={"reference": 5.5})
     taken = results(op("reference", 12.0, target.group), native)
     assert targets_of(taken) == [(target, 5.5)]
+
+
+def test_a_ceiling_is_of_a_figure_that_was_taken(tmp_path):
+    seconds, peak = GPU_CEILINGS
+    ours = replace(op("unianimate", 0.295, seconds.group), section="unet", peak_bytes=9 * 10**9)
+    taken = results(ours)
+    taken = replace(taken, machine={**taken.machine, "type": "cuda"})
+    assert ceilings_of(taken) == [(seconds, 0.295), (peak, 9e9)]
+    assert ceilings_of(EXAMPLE) == []
+    write_report(taken, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "unianimate | 295 ms | at most 300 ms | reached |" in text
+    assert "unianimate | 9.00 GB | at most 8.00 GB | **missed** |" in text
+    assert "unianimate | 295 ms | 300 ms |" in summary(taken, "x")
 
 
 def test_forms_are_called_in_turn_where_their_times_are_compared():

@@ -35,6 +35,7 @@ SINGLE_WARPS = {16: 2, 32: 4, 64: 8}  # of a chunk so long
 CARRYING_FRAMES = 32  # of one of several chunks; 64 spill, 32 leave room for three programs
 EXACT_FRAMES = 16  # where the final state is asked for
 CARRYING_WARPS = 4
+CARRYING_STAGES = 2  # the next chunk is under way: three quarters of the time on an H200
 WIDEST_CARRYING = 128  # states that fit in registers
 PROGRAMS = 4096  # as many as fill a GPU; beyond them a program takes more heads
 
@@ -401,7 +402,8 @@ def half_options(
         if d_state > 64:
             channels //= 2
             T = T if x.dtype == bfloat16 else 16  # tiles of tf32 take twice the registers
-        return HalfOptions(True, T, min(channels, _tile(width)), 1, CARRYING_WARPS, 1)
+        stages = 1 if asked else CARRYING_STAGES
+        return HalfOptions(True, T, min(channels, _tile(width)), 1, CARRYING_WARPS, stages)
     shared = heads // groups
     parts = min(triton.cdiv(PROGRAMS, batch * space * groups), shared)
     channels = min(CHANNELS, _tile(width))

@@ -1,5 +1,7 @@
 """The ops of whole layers with their Triton kernels on CPU tensors."""
 
+from functools import partial
+
 import gates
 import pytest
 import torch
@@ -19,11 +21,13 @@ from unianimate_kernels import (
     temporal_conv_block,
     temporal_transformer,
 )
+from unianimate_kernels.feed_forward.gated import gated_product
 
 DTYPES = (torch.float32, torch.float16)
 CASES = [
     (feed_forward, feed_forward_inputs((2, 7), 30, 34)),
     (feed_forward, feed_forward_inputs((1,), 33, 20)),
+    (feed_forward, feed_forward_inputs((3, 50), 72, 136)),  # rows that tiles take
     (temporal_transformer, transformer_inputs(2, 5, 3, 4, 30, 6, 2, 12, 34)),
     (temporal_transformer, transformer_inputs(1, 1, 2, 2, 32, 4, 3, 16, 40)),
     (spatial_transformer, spatial_inputs(2, 3, 3, 4, 30, 6, 2, 12, 34, 7, 18)),
@@ -48,6 +52,16 @@ def test_compiles_without_a_graph_break(op, inputs):
         compiled = torch.compile(op, fullgraph=True, backend="aot_eager")
         want = op(**inputs, backend="triton")
         torch.testing.assert_close(compiled(**inputs, backend="triton"), want)
+
+
+def test_the_gated_product_is_that_of_its_parts():
+    """Rows, columns and terms end inside a tile."""
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x, weight, bias = draw(131, 72), draw(2 * 136, 72) / 8, draw(2 * 136)
+    value, gate = torch.nn.functional.linear(x, weight, bias).chunk(2, dim=-1)
+    want = value * torch.nn.functional.gelu(gate)
+    got = gated_product(*(t.half() for t in (x, weight, bias)))
+    assert (got - want).abs().max() <= 8 * torch.finfo(torch.float16).eps * want.abs().max()
 
 
 def test_what_came_in_stays_as_it_was():
@@ -94,3 +108,5 @@ def test_opcheck():
     for given in ((x, added, weight, shift, 1e-5, extra), (x, None, weight, shift, 1e-5, None)):
         torch.library.opcheck(ops.add_layer_norm_triton, given)
     torch.library.opcheck(ops.add_rows_triton, (x, added, extra))
+    given = (torch.randn(3, 8), torch.randn(16, 8), torch.randn(16))
+    torch.library.opcheck(ops.gated_product_triton, tuple(t.half() for t in given))
