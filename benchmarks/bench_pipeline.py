@@ -44,7 +44,7 @@ def cases(scale):
     """Return (way, frames, steps)."""
     if scale == "smoke":
         return [(way, 6, 2) for way in ("window", "chain", "single")]
-    frames, steps = (28, (4, 8)) if scale == "cpu" else (56, (10, 30))
+    frames, steps = (28, (4, 8)) if scale == "cpu" else (56, (5, 20))
     ways = [(way, frames, steps[0]) for way in ("window", "chain", "single")]
     return [*ways, ("window", frames, steps[1])]
 

@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 import torch
@@ -91,21 +92,29 @@ def given(config, frames, size, dtype, device):
     return {name: torch.rand(shape, device=device, dtype=dtype) for name, shape in sizes.items()}
 
 
-def calls(network, call, frames, size, dtype, device):
-    """Return form -> a function of no arguments, for one forward or one guided step."""
+@lru_cache(maxsize=2)
+def networks(network, dtype, device):
+    """Return a network with random weights, and the same in the official layout."""
     torch.manual_seed(0)
-    config = NETWORKS[network]
     with device:
-        net = UNet3D(config)
+        net = UNet3D(NETWORKS[network])
     randomise(net)
     net = net.to(dtype).eval().requires_grad_(False)
+    return net, OfficialLayout(net)
+
+
+def calls(network, call, frames, size, dtype, device):
+    """Return form -> a function of no arguments, for one forward or one guided step."""
+    net, baseline = networks(network, dtype, device)
+    config = net.config
+    torch.manual_seed(0)
     everything = given(config, frames, size, dtype, device)
     text = {"text_embeds": everything["text_embeds"]}
     sample = torch.randn(1, config.in_channels, frames, *size, device=device, dtype=dtype)
     t = torch.tensor([500], device=device)
     shape = {"num_frames": frames, "latent_size": size}
     wanted, nothing = (net.encode_conditions(**c, **shape) for c in (everything, text))
-    baseline, scheduler = OfficialLayout(net), NoiseScheduler()
+    scheduler = NoiseScheduler()
     scheduler.set_timesteps(30)
     timestep = int(scheduler.timesteps[len(scheduler.timesteps) // 2])
 

@@ -21,10 +21,10 @@ _SUM = {"numbers": 4096, "num_warps": 4}
 
 @triton.jit
 def _rows_kernel(
-    x_ptr, added_ptr, weight_ptr, shift_ptr, extra_ptr, sum_ptr, out_ptr,
+    x_ptr, added_ptr, before_ptr, weight_ptr, shift_ptr, extra_ptr, sum_ptr, out_ptr,
     ROWS, WIDTH, eps, TILE: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Write x + added + extra, and the norm of x + added; absent pointers are None.
+    """Write h + extra and the norm of h = x + added + before; absent pointers are None.
 
     With a shift it is the layer norm, which centres the rows, and without one the RMS norm.
     """
@@ -36,6 +36,8 @@ def _rows_kernel(
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     if added_ptr is not None:
         x += tl.load(added_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if before_ptr is not None:
+        x += tl.load(before_ptr + column, mask=has_column, other=0.0).to(tl.float32)[None, :]
     if sum_ptr is not None:
         total = x
         if extra_ptr is not None:
@@ -71,20 +73,28 @@ def _launch(x: Tensor, kind: dict[str, int], *arguments: Tensor | None, eps: flo
 
 
 @operator("unianimate::layer_norm_triton")
-def layer_norm(x: Tensor, weight: Tensor, shift: Tensor, eps: float) -> Tensor:
-    """Return the layer norm of contiguous rows (..., C)."""
+def layer_norm(
+    x: Tensor, weight: Tensor, shift: Tensor, eps: float, before: Tensor | None
+) -> Tensor:
+    """Return the layer norm of ``x + before``: contiguous rows (..., C), and (C,)."""
     out = torch.empty_like(x)
-    _launch(x, _NORM, None, weight, shift, None, None, out, eps=eps)
+    _launch(x, _NORM, None, before, weight, shift, None, None, out, eps=eps)
     return out
 
 
 @operator("unianimate::add_layer_norm_triton")
 def add_layer_norm(
-    x: Tensor, added: Tensor | None, weight: Tensor, shift: Tensor, eps: float, extra: Tensor | None
+    x: Tensor,
+    added: Tensor | None,
+    weight: Tensor,
+    shift: Tensor,
+    eps: float,
+    before: Tensor | None,
+    extra: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return ``x + added + extra``, ``extra`` being (C,), and the layer norm of ``x + added``."""
+    """Return ``h + extra`` and the layer norm of ``h = x + added + before``; both are (C,)."""
     total, out = torch.empty_like(x), torch.empty_like(x)
-    _launch(x, _NORM, added, weight, shift, extra, total, out, eps=eps)
+    _launch(x, _NORM, added, before, weight, shift, extra, total, out, eps=eps)
     return total, out
 
 
@@ -92,7 +102,7 @@ def add_layer_norm(
 def add_rms_norm(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) -> Tensor:
     """Return the RMS norm of ``x + added`` for contiguous rows (..., C)."""
     out = torch.empty_like(x)
-    _launch(x, _NORM, added, weight, None, None, None, out, eps=eps)
+    _launch(x, _NORM, added, None, weight, None, None, None, out, eps=eps)
     return out
 
 
@@ -100,18 +110,24 @@ def add_rms_norm(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) ->
 def add_rows(x: Tensor, added: Tensor, extra: Tensor) -> Tensor:
     """Return ``x + added + extra`` for contiguous rows (..., C) and ``extra`` (C,)."""
     total = torch.empty_like(x)
-    _launch(x, _SUM, added, None, None, extra, total, None)
+    _launch(x, _SUM, added, None, None, None, extra, total, None)
     return total
 
 
 @layer_norm.register_fake
-def _(x: Tensor, weight: Tensor, shift: Tensor, eps: float) -> Tensor:
+def _(x: Tensor, weight: Tensor, shift: Tensor, eps: float, before: Tensor | None) -> Tensor:
     return torch.empty_like(x)
 
 
 @add_layer_norm.register_fake
 def _(
-    x: Tensor, added: Tensor | None, weight: Tensor, shift: Tensor, eps: float, extra: Tensor | None
+    x: Tensor,
+    added: Tensor | None,
+    weight: Tensor,
+    shift: Tensor,
+    eps: float,
+    before: Tensor | None,
+    extra: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x)
 

@@ -11,8 +11,8 @@ DTYPES = {"*bf16": torch.bfloat16, "*fp16": torch.float16, "*fp32": torch.float3
 ABSENT = {
     "layer_norm": ("added_ptr", "extra_ptr", "sum_ptr"),
     "add_layer_norm": (),
-    "add_rms_norm": ("shift_ptr", "extra_ptr", "sum_ptr"),
-    "add_rows": ("weight_ptr", "shift_ptr", "out_ptr"),
+    "add_rms_norm": ("before_ptr", "shift_ptr", "extra_ptr", "sum_ptr"),
+    "add_rows": ("before_ptr", "weight_ptr", "shift_ptr", "out_ptr"),
 }
 
 

@@ -26,7 +26,9 @@ def forward(
     eps: float,
 ) -> Tensor:
     """Return (..., C) for (..., C)."""
-    total, normed = add_layer_norm(x.contiguous(), None, norm_weight, norm_bias, eps, bias_out)
+    total, normed = add_layer_norm(
+        x.contiguous(), None, norm_weight, norm_bias, eps, None, bias_out
+    )
     return add_products(total, normed, weight_in, bias_in, weight_out)
 
 

@@ -76,12 +76,19 @@ def test_what_came_in_stays_as_it_was():
 def test_rows(rows, width):
     generator = torch.Generator().manual_seed(width)
     x, added = torch.randn(2, rows, width, generator=generator)
-    weight, shift, extra = torch.randn(3, width, generator=generator)
+    weight, shift, before, extra = torch.randn(4, width, generator=generator)
+
+    def expect_normed(got, rows):
+        want = torch.nn.functional.layer_norm(rows, (width,), weight, shift)
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
     with torch.no_grad():
-        total, normed = _rows.add_layer_norm(x, added, weight, shift, 1e-5, extra)
-        torch.testing.assert_close(total, x + added + extra)
-        want = torch.nn.functional.layer_norm(x + added, (width,), weight, shift)
-        torch.testing.assert_close(normed, want, rtol=1e-4, atol=1e-4)
+        h = x + added + before
+        total, normed = _rows.add_layer_norm(x, added, weight, shift, 1e-5, before, extra)
+        torch.testing.assert_close(total, h + extra)
+        expect_normed(normed, h)
+        expect_normed(_rows.layer_norm(x, weight, shift, 1e-5, before), x + before)
+        expect_normed(_rows.layer_norm(x, weight, shift, 1e-5, None), x)
         torch.testing.assert_close(_rows.add_rows(x, added, extra), x + added + extra)
 
 
@@ -104,8 +111,10 @@ def test_opcheck():
     x, added = torch.randn(2, 3, 10)
     weight, shift, extra = torch.randn(3, 10)
     ops = torch.ops.unianimate
-    torch.library.opcheck(ops.layer_norm_triton, (x, weight, shift, 1e-5))
-    for given in ((x, added, weight, shift, 1e-5, extra), (x, None, weight, shift, 1e-5, None)):
+    for before in (None, extra):
+        torch.library.opcheck(ops.layer_norm_triton, (x, weight, shift, 1e-5, before))
+    with_all = (x, added, weight, shift, 1e-5, shift, extra)
+    for given in (with_all, (x, None, weight, shift, 1e-5, None, None)):
         torch.library.opcheck(ops.add_layer_norm_triton, given)
     torch.library.opcheck(ops.add_rows_triton, (x, added, extra))
     given = (torch.randn(3, 8), torch.randn(16, 8), torch.randn(16))
