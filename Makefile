@@ -33,7 +33,8 @@ format: .venv/installed-dev
 docs: .venv/installed-dev
 	$(BIN)/mkdocs build --strict --quiet
 
-BENCH = $(BIN)/python -m pytest benchmarks -q --benchmark-quiet -p no:cacheprovider \
+# what the libraries that are measured beside warn of is no error
+BENCH = $(BIN)/python -m pytest benchmarks -q --benchmark-quiet -p no:cacheprovider -W default \
 	-o python_files='bench_*.py' -o python_functions='bench_*' --results=benchmarks/results
 
 bench: .venv/installed-dev
