@@ -5,10 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from torch import nn
-
-from unianimate.models.devices import lay_convolutions_out
 
 # of its own: the setting stays with the process
 SCRIPT = """
@@ -35,29 +31,3 @@ def test_freed_memory_is_used_again():
     assert done.returncode == 0, done.stderr
     plain, kept = map(int, done.stdout.split())
     assert kept < plain / 4, (plain, kept)
-
-
-def convolutions():
-    torch.manual_seed(0)
-    return nn.ModuleList([nn.Conv2d(4, 6, 3), nn.Conv3d(4, 6, (3, 1, 1)), nn.Linear(4, 6)])
-
-
-def test_a_gpu_gets_weights_with_their_channels_last(monkeypatch):
-    module = convolutions()
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    parameters = dict(module.named_parameters())
-    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
-    lay_convolutions_out(module)
-    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
-    assert module[2].weight.is_contiguous()
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, before[name])
-    assert all(parameters[name] is value for name, value in module.named_parameters())
-
-
-def test_a_cpu_keeps_its_weights_as_they_are():
-    module = convolutions()
-    addresses = [value.data_ptr() for value in module.parameters()]
-    lay_convolutions_out(module)
-    assert [value.data_ptr() for value in module.parameters()] == addresses

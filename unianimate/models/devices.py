@@ -5,10 +5,8 @@ import logging
 import platform
 
 import torch
-from torch import Tensor, nn
 
 _log = logging.getLogger(__name__)
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 # parameters of mallopt(3), from malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -31,18 +29,6 @@ def default_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16
     _log.info("the network runs in float32: this %s has no fast half precision", device.type)
     return torch.float32
-
-
-def lay_convolutions_out(module: nn.Module) -> None:
-    """Lay the weights of convolutions out as a GPU's kernels read them, channels last in memory.
-
-    Such a kernel copies others at every call. Values, shapes and parameters stay what they are; on
-    other devices, and in subclasses of tensors, their memory does, too.
-    """
-    for parameter in module.parameters():
-        form = _CHANNELS_LAST.get(parameter.dim())
-        if form is not None and parameter.is_cuda and type(parameter.data) is Tensor:
-            parameter.data = parameter.data.contiguous(memory_format=form)
 
 
 def keep_freed_memory() -> None:

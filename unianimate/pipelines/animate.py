@@ -18,7 +18,6 @@ from unianimate.blocks import NoiseScheduler, UnifiedNoise
 from unianimate.data import fit_picture
 from unianimate.data.pictures import Fit
 from unianimate.models import UniAnimate, predict_both
-from unianimate.models.devices import lay_convolutions_out
 from unianimate.models.unet3d import Conditions
 from unianimate.pose import PoseSource
 from unianimate_kernels import keep_packed_weights
@@ -288,7 +287,6 @@ class _Run:
         packed = nullcontext() if self.low_memory else keep_packed_weights()
         with self.model.using("unet"), packed:
             unet = self.model.unet
-            lay_convolutions_out(unet)
 
             def predict(
                 latents: Tensor, timestep: Tensor, window: tuple[int, ...]
