@@ -109,7 +109,7 @@ register(
 register("spatial_conv", native=inference_backend("spatial_conv"), reference=REFERENCE)
 register(
     "temporal_conv",
-    triton=triton_backend(),
+    triton=triton_backend(half=True),
     reference=REFERENCE,
     native=native_backend("temporal_conv", cuda=False),
 )

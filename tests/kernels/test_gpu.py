@@ -40,8 +40,6 @@ INFERENCE = (
     "rms_norm",
 )
 TRAINED = [(op, backend) for op, backend in CASES if op not in INFERENCE]
-# these take no float32
-HALF = [("temporal_conv", "triton")]
 PARAMETERS = {
     "selective_scan": {"A", "D", "dt_bias", "initial_state"},
     "bidirectional_selective_scan": {"A", "D", "dt_bias"},
@@ -131,11 +129,9 @@ def parameters(op: str) -> frozenset[str]:
 
 def skip_if_off(op: str, backend: str, dtype: torch.dtype = torch.bfloat16) -> None:
     """Skip what is not there: an op without this backend or dtype, a build without CUDA."""
-    if dtype == torch.float32 and (op, backend) in HALF:
-        pytest.skip(f"{op} by {backend} takes half precision")
     if backend not in backends_of(op):
         pytest.skip(f"{op} has no backend {backend}")
-    reason = backends_of(op)[backend].refuses(torch.zeros(1, device=DEVICE))
+    reason = backends_of(op)[backend].refuses(torch.zeros(1, device=DEVICE, dtype=dtype))
     if reason is not None:
         pytest.skip(reason)
 
