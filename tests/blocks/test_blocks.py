@@ -19,7 +19,9 @@ from unianimate.blocks import (
     Upsample,
     _layout,
     attention,
+    temporal_mamba2,
 )
+from unianimate_kernels import rms_norm
 
 DIM = 32
 LAST = torch.channels_last_3d
@@ -307,3 +309,21 @@ def test_pixels_are_doubled_by_a_copy_alike(shape):
     got = _layout.double_by_copy(x)
     assert torch.equal(got, torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))
     assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_mamba2_normalises_the_sum_in_one_op_where_there_is_a_gpu(bidirectional, monkeypatch):
+    """Shapes alone tell: there is no GPU here, and no CPU takes this way."""
+    block = TemporalMamba2(32, bidirectional=bidirectional).to("meta")
+    x = torch.empty(2, 32, 5, 3, 2, device="meta")
+    given = []
+
+    def noted(rows, weight, eps, *, added):
+        given.append((weight, eps, added is not None))
+        return rms_norm(rows, weight, eps, added=added)
+
+    monkeypatch.setattr(temporal_mamba2, "rms_norm", noted)
+    assert block(x).shape == x.shape and not given
+    with torch.no_grad():
+        assert block(x).shape == x.shape
+    assert given == [(block.norm_out.weight, block.norm_out.eps, bidirectional)]

@@ -115,10 +115,13 @@ class TemporalMamba2(nn.Module):
         onward = projected.narrow(-1, self._columns[0], bc + value)
         if self.bidirectional:
             backward = projected.narrow(-1, self._columns[0] + bc, value + bc_reverse)
-            mixed, final = self._onward(self.conv(onward), gate, steps[0]), None
-            other = self._backward(backward, gate, steps[1])
+            parts = [
+                self._onward(self.conv(onward), gate, steps[0]),
+                self._backward(backward, gate, steps[1]),
+            ]
+            final = None
         else:
-            other, (conv_state, scan_state) = None, (None, None) if state is None else state
+            conv_state, scan_state = (None, None) if state is None else state
             v, conv_state = self.conv.stream(onward, conv_state)
             # a state is asked for only where it is wanted: it costs a scan its fastest form
             mixed = self._onward(
@@ -128,7 +131,8 @@ class TemporalMamba2(nn.Module):
             if return_state:
                 mixed, scan_state = mixed
                 final = MambaState(conv_state, scan_state)
-        h = self.out_proj(self._normalise_sum(mixed, other))
+            parts = [mixed]
+        h = self.out_proj(self._normalise_sum(parts))
         y = x + from_locations(h, *x.shape[3:])
         return (y, final) if return_state else y
 
@@ -137,13 +141,20 @@ class TemporalMamba2(nn.Module):
             return self.norm(x)
         return from_frames(self.norm(to_frames(x)), x.shape[0])
 
-    def _normalise_sum(self, mixed: Tensor, other: Tensor | None) -> Tensor:
-        """Return norm_out of what both directions found; without gradients in one pass."""
-        rows, added = mixed.flatten(3), None if other is None else other.flatten(3)
-        given = None if torch.is_grad_enabled() else plain_parameters((nn.RMSNorm,), self.norm_out)
-        if given is None or given[0].dtype != rows.dtype:
-            return self.norm_out(rows if added is None else rows + added)
-        return rms_norm(rows, given[0], _EPS, added=added)
+    def _normalise_sum(self, parts: list[Tensor]) -> Tensor:
+        """Return norm_out of a sum of one or two; on a GPU without gradients in one pass.
+
+        Parts are taken out of the list, so that none outlives the sum.
+        """
+        first = parts.pop(0).flatten(3)
+        if first.device.type != "cpu" and not torch.is_grad_enabled():
+            weights = plain_parameters((nn.RMSNorm,), self.norm_out)
+            if weights is not None and weights[0].dtype == first.dtype:
+                added = parts.pop().flatten(3) if parts else None
+                return rms_norm(first, weights[0], _EPS, added=added)
+        if parts:
+            first = first + parts.pop().flatten(3)
+        return self.norm_out(first)
 
     def _project(self, rows: Tensor) -> Tensor:
         """Return in_proj of the rows; on a GPU with so many columns more as align the rows.
