@@ -45,7 +45,6 @@ OP = Op(
     work,
     cpu=(Shape(17, 24, 16, 320),),
     heavy={"conv3d": 2**21},
-    no_gradient=("triton",),
 )
 
 

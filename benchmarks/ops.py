@@ -105,7 +105,6 @@ class Op:
         widen: channels of the op over those of the video; a scan is twice as wide.
         heavy: forms that are left out at more than so many numbers a tensor on a CPU.
         inference: the op's own forms have no gradients; on a GPU only those in Triton count.
-        no_gradient: forms that have none where others do.
     """
 
     name: str
@@ -116,7 +115,6 @@ class Op:
     widen: int = 1
     heavy: Mapping[str, int] | None = None
     inference: bool = False
-    no_gradient: tuple[str, ...] = ()
 
     def cases(self, scale: str) -> list[tuple[Shape, torch.dtype, str, str]]:
         """Return (shape, dtype, direction, form) to measure: "smoke", "cpu" or "gpu"."""
@@ -135,7 +133,6 @@ class Op:
             for direction in directions
             for form in self.forms
             if shape.numbers <= most.get(form, shape.numbers)
-            and not (direction == "both" and form in self.no_gradient)
             and not (scale == "gpu" and _leaves_out(shape, form))
         ]
 

@@ -107,12 +107,7 @@ register(
     reference=REFERENCE,
 )
 register("spatial_conv", native=inference_backend("spatial_conv"), reference=REFERENCE)
-register(
-    "temporal_conv",
-    triton=triton_backend(half=True),
-    reference=REFERENCE,
-    native=native_backend("temporal_conv", cuda=False),
-)
+register("temporal_conv", reference=REFERENCE, native=native_backend("temporal_conv", cuda=False))
 register(
     "geglu",
     native=native_backend("geglu", cuda=False),

@@ -32,13 +32,9 @@ def inference_backend(op: str) -> Backend:
     return Backend({"cpu": _CPU - {torch.float64}}, native_backend(op, cuda=False).off)
 
 
-def triton_backend(*, half: bool = False) -> Backend:
-    """Return the Triton backend of an op: GPU tensors, and CPU tensors under the interpreter.
-
-    With `half` it takes no float32.
-    """
-    served = _GPU - {torch.float32} if half else _GPU
-    dtypes = dict.fromkeys(("cuda", "cpu") if TRITON_INTERPRETED else ("cuda",), served)
+def triton_backend() -> Backend:
+    """Return the Triton backend of an op: GPU tensors, and CPU tensors under the interpreter."""
+    dtypes = {"cuda": _GPU, "cpu": _GPU} if TRITON_INTERPRETED else {"cuda": _GPU}
     if importlib.util.find_spec("triton") is not None:
         return Backend(dtypes, {})
     missing = "triton is not installed: `pip install triton` (a CUDA build of torch brings it)"

@@ -3,10 +3,9 @@
 What lies outside a tensor is read as zero, and is not written.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 # the tiles were chosen on it, and others have less shared memory or other tensor cores
 _MAJOR = 9
@@ -27,10 +26,8 @@ def refusal_of_tiles(x: Tensor, *widths: int) -> str | None:
     return None
 
 
-def descriptor(x: Tensor, *block: int) -> Any:
+def descriptor(x: Tensor, *block: int) -> TensorDescriptor:
     """Describe tiles of so many numbers along the axes of a dense tensor; copies another one."""
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
     # an axis of one may have any stride: the second view gives it its own
     x = x.contiguous().view(-1).view(x.shape)
     return TensorDescriptor.from_tensor(x if x.data_ptr() % _BYTES == 0 else x.clone(), list(block))

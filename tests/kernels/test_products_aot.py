@@ -5,7 +5,7 @@ import pytest
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
 from unianimate_kernels.feed_forward import gated  # noqa: E402
-from unianimate_kernels.temporal_conv import triton as conv  # noqa: E402
+from unianimate_kernels.temporal_conv_block import shifted  # noqa: E402
 
 # what a multiprocessor has, and a program keeps of it for itself
 SHARED = 228 * 1024 - 1024
@@ -24,21 +24,19 @@ def check(kernel, arguments, options, *, registers, programs):
     assert any(opcode.startswith("HGMMA") for opcode in opcodes)
 
 
-@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("activation", ["bf16", "fp16"])
-def test_temporal_conv(activation, width, bias):
-    tile = conv.tile_of(width)
+def test_shifted_product(activation, width):
+    tile = shifted.tile_of(width)
     rows, columns, terms = tile.values()
     arguments = {
         "x": tiles(activation, 1, rows, terms),
         "weight": tiles(activation, columns, 1, terms),
-        "bias_ptr": f"*{activation}" if bias else None,
         "out": tiles(activation, 1, rows, columns),
         **dict.fromkeys(("COUNT", "LENGTH", "SPACE", "WIDTH", "PARTS"), "i32"),
         **tile,
     }
-    check(conv._forward_kernel, arguments, conv._OPTIONS, registers=240, programs=1)
+    check(shifted._shifted_kernel, arguments, shifted._OPTIONS, registers=240, programs=1)
 
 
 @pytest.mark.parametrize("activation", ["bf16", "fp16"])

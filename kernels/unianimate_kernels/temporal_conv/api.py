@@ -4,9 +4,7 @@ from torch import Tensor
 
 from .._autocast import autocast
 from .._checks import expect_alike, expect_not_empty, expect_rank, expect_shape
-from .._descriptors import refusal_of_tiles
 from .._dispatch import choose
-from .._inference import refusal
 
 
 @autocast("x", "weight", "bias")
@@ -23,7 +21,6 @@ def temporal_conv(
         weight: (C_out, C, 3, 1, 1).
         bias: (C_out,) or None; weight and bias have x's dtype.
         backend: a name binds the call to that backend; None takes the first that can serve it.
-            The Triton one has no gradient.
 
     Returns:
         (B, C_out, F, H, W).
@@ -40,11 +37,7 @@ def temporal_conv(
     expect_alike(op, x, {"weight": weight, "bias": bias}, optional=("bias",))
     expect_shape(op, "weight", weight, (weight.shape[0], x.shape[1], 3, 1, 1))
     expect_shape(op, "bias", bias, (weight.shape[0],))
-    given = (x, weight) if bias is None else (x, weight, bias)
-    limit = refusal(given) or refusal_of_tiles(x, x.shape[1], weight.shape[0])
-    match choose(op, x, backend, {"triton": limit}):
-        case "triton":
-            from .triton import forward
+    match choose(op, x, backend):
         case "native":
             from .native import forward
         case _:

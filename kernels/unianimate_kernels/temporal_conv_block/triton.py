@@ -1,13 +1,15 @@
-"""The block on a GPU: torch's convolutions, whose biases what follows adds. For inference.
+"""The block on a GPU: convolutions whose biases what follows adds. For inference.
 
 cuDNN's result would be read and written once more to add a bias.
 """
 
 from torch import Tensor
 
+from .._descriptors import refusal_of_tiles
 from .._rows import add_rows
 from ..group_norm_silu import group_norm_silu
 from ..temporal_conv import temporal_conv
+from .shifted import shifted_product
 
 
 def forward(
@@ -24,7 +26,13 @@ def forward(
     stages = zip(norm_weights, norm_biases, weights, biases, strict=True)
     for norm_weight, norm_bias, weight, bias in stages:
         h = group_norm_silu(h, num_groups, norm_weight, norm_bias, eps, embedding=shift)
-        h = temporal_conv(h, weight, None)
+        h = _convolve(h, weight)
         shift = bias.expand(x.shape[0], -1)
     x, h = (t.permute(0, 2, 3, 4, 1).contiguous() for t in (x, h))
     return add_rows(x, h, biases[-1]).permute(0, 4, 1, 2, 3)
+
+
+def _convolve(x: Tensor, weight: Tensor) -> Tensor:
+    if refusal_of_tiles(x, x.shape[1], weight.shape[0]) is None:
+        return shifted_product(x, weight)
+    return temporal_conv(x, weight, None)

@@ -32,6 +32,7 @@ CASES = [
     (temporal_transformer, transformer_inputs(1, 1, 2, 2, 32, 4, 3, 16, 40)),
     (spatial_transformer, spatial_inputs(2, 3, 3, 4, 30, 6, 2, 12, 34, 7, 18)),
     (temporal_conv_block, conv_inputs(2, 5, 3, 4, 30, 6)),
+    (temporal_conv_block, conv_inputs(2, 5, 3, 4, 32, 8)),  # rows that tiles take
     (resnet_block, resnet_inputs(3, 4, 5, 12, 30, 6)),
     (resnet_block, resnet_inputs(2, 3, 3, 12, 12, 3, embedding=0)),
 ]

@@ -1,4 +1,4 @@
-"""The 3x1x1 convolution in Triton: one product of three shifted views. For inference.
+"""A 3x1x1 convolution in Triton: one product of three shifted views, for NVIDIA's tensor cores.
 
 The rows of a clip, frame after frame, are one axis: the frame before lies as many rows earlier as
 there are locations, and what would lie outside the clip is read as zero. A program takes tiles of
@@ -12,7 +12,7 @@ from torch import Tensor
 from .._descriptors import descriptor, programs_at_once
 from .._registration import operator
 from .._triton_utils import launch
-from .native import like_video, rows_of
+from ..temporal_conv.native import like_video, rows_of
 
 # the fastest on an H200 at 320 and 640 channels, and at 1280
 _TILE = {"ROWS": 256, "COLUMNS": 128}
@@ -22,8 +22,8 @@ _OPTIONS = {"num_warps": 8, "num_stages": 3}
 
 
 @triton.jit(do_not_specialize=["COUNT", "LENGTH", "SPACE", "WIDTH", "PARTS"])
-def _forward_kernel(
-    x, weight, bias_ptr, out, COUNT, LENGTH, SPACE, WIDTH, PARTS,
+def _shifted_kernel(
+    x, weight, out, COUNT, LENGTH, SPACE, WIDTH, PARTS,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr,
 ):  # fmt: skip
     """Write tiles of out (B, LENGTH, WIDTH); x is (B, LENGTH, C) and weight (WIDTH, 3, C)."""
@@ -40,10 +40,6 @@ def _forward_kernel(
             a = x.load([item, row + (tap - 1) * SPACE, term]).reshape(ROWS, TERMS)
             w = weight.load([column, tap, term]).reshape(COLUMNS, TERMS)
             total = tl.dot(a, w.T, total)
-        if bias_ptr is not None:
-            index = column + tl.arange(0, COLUMNS)
-            bias = tl.load(bias_ptr + index, mask=index < WIDTH, other=0.0).to(tl.float32)
-            total += bias[None, :]
         out.store([item, row, column], total.to(out.dtype).reshape(1, ROWS, COLUMNS))
 
 
@@ -52,8 +48,9 @@ def tile_of(width: int) -> dict[str, int]:
     return {**(_WIDE if width % _WIDE["COLUMNS"] == 0 else _TILE), "TERMS": _TERMS}
 
 
-@operator("unianimate::temporal_conv_triton")
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+@operator("unianimate::shifted_product_triton")
+def shifted_product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return (B, N, F, H, W), channels-last: x (B, C, F, H, W) by weight (N, C, 3, 1, 1)."""
     rows = rows_of(x)
     space = rows.shape[2]
     rows = rows.flatten(1, 2)
@@ -65,20 +62,14 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     tiles = (
         descriptor(rows, 1, high, terms),
         descriptor(weight.flatten(2).transpose(1, 2), wide, 1, terms),
-        None if bias is None else bias.contiguous(),
         descriptor(rows_of(out).flatten(1, 2), 1, high, wide),
     )
     sizes = count, length, space, width, triton.cdiv(channels, terms)
     programs = min(count, programs_at_once(x))
-    launch(_forward_kernel, programs, x, *tiles, *sizes, **tile, **_OPTIONS)
+    launch(_shifted_kernel, programs, x, *tiles, *sizes, **tile, **_OPTIONS)
     return out
 
 
-@_forward.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+@shifted_product.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
     return like_video(x, weight.shape[0])
-
-
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return (B, C_out, F, H, W), channels-last in memory."""
-    return _forward(x, weight, bias)
