@@ -15,7 +15,7 @@ MODES = ("inference", "training", "checkpointed")
 # mode -> channels, height, width -> frames: on a GPU the levels of 768x512, the finest one at most
 # lengths; on a CPU as many locations as it can take, the cost being the same for each
 _CPU_FRAMES = (16, 32, 64, 128, 256)
-_GPU_LONGEST = (16, 17, 32, 33, 64, 65, 128, 256, 512, 1024, 2048, 4096)
+_GPU_FRAMES = (16, 17, 32, 33, 64, 65, 128, 256, 512, 1024, 2048, 4096)
 SIZES = {
     "smoke": {mode: {(64, 2, 2): (3,)} for mode in MODES},
     "cpu": {
@@ -25,7 +25,7 @@ SIZES = {
     },
     "gpu": {
         "inference": {
-            (320, 96, 64): _GPU_LONGEST,
+            (320, 96, 64): _GPU_FRAMES,
             (640, 48, 32): (16, 64, 256, 1024, 4096),
             (1280, 24, 16): (16, 64, 256, 1024, 4096),
         },
@@ -41,7 +41,7 @@ SIZES = {
         },
     },
 }
-# a GPU's clock is steady: a call that takes the budget is timed once
+# a GPU has more sizes than time: a call that takes the budget is timed once
 FEWEST = {"smoke": 1, "cpu": 3, "gpu": 1}
 FORMS = {
     **MIXERS,

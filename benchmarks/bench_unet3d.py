@@ -41,7 +41,7 @@ NETWORKS = {
     "full size": PRESETS["unianimate-v1"].unet,
     "test": PRESETS["test"].unet,
 }
-# seconds that compiling may take: on two cores, and on those of a machine with a GPU
+# seconds that compiling may take; the GPU's machine is not measured, it has more cores
 COMPILING = {"smoke": 0, "cpu": 150, "gpu": 110}
 FORMS = ("unianimate", OFFICIAL, "unianimate, compiled", "official layout, compiled")
 GUIDANCE = 2.5

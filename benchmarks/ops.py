@@ -21,10 +21,7 @@ _CHANNELS = (320, 640, 1280, 1280)
 _FRAMES = (17, 33, 65, 129, 257)
 # of the largest value: what two right results may differ by
 _TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 6e-2}
-
-
-# frames at which every level is measured, and the level of which every length is; what slower forms
-# than ours take beyond these frames nobody asks
+# on a GPU: the frames at which all levels come first, and the level that comes first at all frames
 _CENTRE, _FINEST = 33, _LATENTS[0]
 
 

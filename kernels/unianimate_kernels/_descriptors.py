@@ -7,23 +7,20 @@ import torch
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-# the tiles were chosen on it, and others have less shared memory or other tensor cores
+# compute capability: tiles were chosen on it, others have less shared memory or other tensor cores
 _MAJOR = 9
-_BYTES = 16
+_BYTES = 16  # what rows and addresses are multiples of
 
 
-def refusal_of_tiles(x: Tensor, *widths: int) -> str | None:
-    """Return why products of rows of such widths are not computed so on x's device, or None."""
+def takes_tiles(x: Tensor, *widths: int) -> bool:
+    """Return whether products of rows of such widths are computed so in x's dtype, where x is."""
     if x.dtype not in (torch.bfloat16, torch.float16):
-        return f"it takes half precision, got {str(x.dtype).removeprefix('torch.')}"
+        return False
     if x.is_cuda and (
         torch.version.hip is not None or torch.cuda.get_device_properties(x.device).major != _MAJOR
     ):
-        return f"it is for NVIDIA GPUs of compute capability {_MAJOR}"
-    step = _BYTES // x.itemsize
-    if any(width % step for width in widths):
-        return f"its rows are multiples of {step} channels, got {' and '.join(map(str, widths))}"
-    return None
+        return False
+    return not any(width * x.itemsize % _BYTES for width in widths)
 
 
 def descriptor(x: Tensor, *block: int) -> TensorDescriptor:

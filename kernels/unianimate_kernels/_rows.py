@@ -114,29 +114,10 @@ def add_rows(x: Tensor, added: Tensor, extra: Tensor) -> Tensor:
     return total
 
 
-@layer_norm.register_fake
-def _(x: Tensor, weight: Tensor, shift: Tensor, eps: float, before: Tensor | None) -> Tensor:
+def _like(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x)
 
 
-@add_layer_norm.register_fake
-def _(
-    x: Tensor,
-    added: Tensor | None,
-    weight: Tensor,
-    shift: Tensor,
-    eps: float,
-    before: Tensor | None,
-    extra: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(x)
-
-
-@add_rms_norm.register_fake
-def _(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) -> Tensor:
-    return torch.empty_like(x)
-
-
-@add_rows.register_fake
-def _(x: Tensor, added: Tensor, extra: Tensor) -> Tensor:
-    return torch.empty_like(x)
+for _op in (layer_norm, add_rms_norm, add_rows):
+    _op.register_fake(_like)
+add_layer_norm.register_fake(lambda x, *_: (torch.empty_like(x), torch.empty_like(x)))

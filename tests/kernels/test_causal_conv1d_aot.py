@@ -4,7 +4,7 @@ import pytest
 
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
-from unianimate_kernels.causal_conv1d import triton as kernels  # noqa: E402
+from unianimate_kernels.causal_conv1d import triton as kernels
 
 CASES = [(kernels.forward_kernel, 64), (kernels.backward_kernel, 168)]
 

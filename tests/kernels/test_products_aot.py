@@ -4,8 +4,8 @@ import pytest
 
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
-from unianimate_kernels.feed_forward import gated  # noqa: E402
-from unianimate_kernels.temporal_conv_block import shifted  # noqa: E402
+from unianimate_kernels.feed_forward import gated
+from unianimate_kernels.temporal_conv_block import shifted
 
 # what a multiprocessor has, and a program keeps of it for itself
 SHARED = 228 * 1024 - 1024

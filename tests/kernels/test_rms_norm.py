@@ -1,4 +1,3 @@
-import gates
 import pytest
 import torch
 
@@ -23,12 +22,6 @@ def test_the_reference_is_the_equation(added):
     torch.testing.assert_close(rms_norm(**inputs, backend="reference"), want)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(1,), (3, 34), (2, 3, 7, 640)])
-def test_the_reference_meets_the_gate(shape, dtype):
-    gates.check(rms_norm, make_inputs(*shape), backend="reference", dtype=dtype)
-
-
 def test_strided_rows():
     wide = torch.randn(2, 6, 30, generator=torch.Generator().manual_seed(1))
     x, added = wide[..., ::2]
@@ -44,7 +37,7 @@ def test_strided_rows():
         ({"added": torch.ones(3, 4)}, r"added must have shape \(2, 4\)"),
         ({"added": torch.ones(2, 4, dtype=torch.float64)}, "give both the same"),
         ({"x": torch.tensor(1.0)}, "got a number"),
-        ({"x": torch.ones(0, 4)}, "empty|at least"),
+        ({"x": torch.ones(0, 4)}, "x has an empty axis"),
     ],
 )
 def test_refuses_what_does_not_fit(change, message):

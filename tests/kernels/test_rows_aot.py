@@ -5,7 +5,7 @@ import torch
 
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
-from unianimate_kernels import _rows  # noqa: E402
+from unianimate_kernels import _rows
 
 DTYPES = {"*bf16": torch.bfloat16, "*fp16": torch.float16, "*fp32": torch.float32}
 ABSENT = {

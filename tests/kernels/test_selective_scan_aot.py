@@ -4,8 +4,8 @@ import pytest
 
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
-from unianimate_kernels.bidirectional_selective_scan import triton as both_ways  # noqa: E402
-from unianimate_kernels.selective_scan import triton as one_way  # noqa: E402
+from unianimate_kernels.bidirectional_selective_scan import triton as both_ways
+from unianimate_kernels.selective_scan import triton as one_way
 
 D_STATE = 16
 FORWARD = (one_way.forward_kernel, both_ways.forward_kernel)

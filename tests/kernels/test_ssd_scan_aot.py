@@ -5,10 +5,10 @@ import torch
 
 aot = pytest.importorskip("aot", reason="triton is not installed: `pip install triton`")
 
-import triton.language as tl  # noqa: E402
+import triton.language as tl
 
-from unianimate_kernels.ssd_scan import triton as backward  # noqa: E402
-from unianimate_kernels.ssd_scan import triton_forward as forward  # noqa: E402
+from unianimate_kernels.ssd_scan import triton as backward
+from unianimate_kernels.ssd_scan import triton_forward as forward
 
 STRIDES = ("i64:16",) * 4
 

@@ -6,7 +6,7 @@ The residual is added by the second product, which adds to its result in place.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .._descriptors import refusal_of_tiles
+from .._descriptors import takes_tiles
 from .._rows import add_layer_norm
 from ..geglu import geglu
 from .gated import gated_product
@@ -43,6 +43,6 @@ def add_products(
 
 
 def _gated(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if refusal_of_tiles(rows, rows.shape[1], weight.shape[0] // 2) is None:
+    if takes_tiles(rows, rows.shape[1], weight.shape[0] // 2):
         return gated_product(rows, weight, bias)
     return geglu(linear(rows, weight, bias))

@@ -5,7 +5,7 @@ cuDNN's result would be read and written once more to add a bias.
 
 from torch import Tensor
 
-from .._descriptors import refusal_of_tiles
+from .._descriptors import takes_tiles
 from .._rows import add_rows
 from ..group_norm_silu import group_norm_silu
 from ..temporal_conv import temporal_conv
@@ -33,6 +33,6 @@ def forward(
 
 
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    if refusal_of_tiles(x, x.shape[1], weight.shape[0]) is None:
+    if takes_tiles(x, x.shape[1], weight.shape[0]):
         return shifted_product(x, weight)
     return temporal_conv(x, weight, None)

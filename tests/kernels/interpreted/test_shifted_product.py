@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import conv3d
 
-from unianimate_kernels._descriptors import refusal_of_tiles
+from unianimate_kernels._descriptors import takes_tiles
 from unianimate_kernels.temporal_conv_block import shifted
 from unianimate_kernels.temporal_conv_block.shifted import shifted_product
 
@@ -60,11 +60,17 @@ def test_reads_memory_that_is_not_aligned():
     check(moved.permute(0, 4, 1, 2, 3), weight)
 
 
-def test_tiles_are_refused_where_they_do_not_fit():
-    half = torch.ones(1, dtype=torch.bfloat16)
-    assert refusal_of_tiles(half, 320, 8) is None
-    assert "multiples of 8 channels, got 320 and 12" in (refusal_of_tiles(half, 320, 12) or "")
-    assert "half precision, got float32" in (refusal_of_tiles(half.float(), 320) or "")
+@pytest.mark.parametrize(
+    ("dtype", "widths", "taken"),
+    [
+        (torch.bfloat16, (320, 8), True),
+        (torch.float16, (8,), True),
+        (torch.bfloat16, (320, 12), False),
+        (torch.float32, (320, 8), False),
+    ],
+)
+def test_tiles_are_taken_where_they_fit(dtype, widths, taken):
+    assert takes_tiles(torch.ones(1, dtype=dtype), *widths) is taken
 
 
 def test_a_tile_for_every_width():
