@@ -157,7 +157,7 @@ def _compiled(form, net):
 def bench_unet(measure, run, case):
     network, call, frames, size, dtype, form = case
     if "compiled" in form:
-        run.check_time(COMPILING[run.scale])
+        run.deadline.check(COMPILING[run.scale])
     gc.collect()
     # as where a video is made, step after step
     with torch.no_grad(), keep_packed_weights():

@@ -5,7 +5,7 @@ README.md says how to run the benchmarks.
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.compare import describe_changes
+from benchmarks.deadline import Deadline
 from benchmarks.machine import describe, folder_name, measure_limits
 from benchmarks.ops import Op, agree, evaluate, prepare
 from benchmarks.records import Record, Results
@@ -43,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--scale", choices=("cpu", "gpu"), help="sizes; those of this device if not")
     group.addoption("--results", type=Path, help="write the report to a folder in this one")
     group.addoption("--require-gpu", action="store_true", help="refuse to run on a CPU")
-    group.addoption("--deadline", type=float, help="skip what is left after so many seconds")
+    group.addoption("--deadline", type=float, help="stop after so many seconds")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,6 +100,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
     items.sort(key=place)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Give up the figure that is under way when the time of the run is over."""
+    with item.config.stash[_RUN].deadline.enforced():
+        return (yield)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the report."""
     session.config.stash[_RUN].finish()
@@ -110,6 +118,7 @@ class Run:
     Attributes:
         device: where everything is computed.
         scale: "smoke", "cpu" or "gpu".
+        deadline: of the run.
         records: the figures so far.
     """
 
@@ -125,8 +134,7 @@ class Run:
         self.fewest = 1 if self.smoke else 3
         self.records: list[Record] = []
         self._results: Path | None = config.option.results
-        self._deadline: float | None = config.option.deadline
-        self._start = time.perf_counter()
+        self.deadline = Deadline(config.option.deadline)
         if self.device.type == "cpu":
             keep_freed_memory()
 
@@ -139,13 +147,6 @@ class Run:
     def machine(self) -> dict[str, Any]:
         """What the machine is and runs."""
         return describe(self.device)
-
-    def check_time(self, needed: float = 0.0) -> None:
-        """Skip the test if there are not so many seconds left."""
-        if self._deadline is None:
-            return
-        if time.perf_counter() - self._start + needed > self._deadline:
-            pytest.skip(f"too little is left of the {self._deadline:.0f} seconds of this run")
 
     def add(self, record: Record, work: Work | None = None) -> None:
         """Keep a figure, beside the limit for its work."""
@@ -170,7 +171,7 @@ class Run:
         changed = _changes(folder / "results.json", now)
         write_report(now, folder)
         print(f"\n{changed}")
-        print(f"\nwrote {folder}/README.md, after {time.perf_counter() - self._start:.0f} s")
+        print(f"\nwrote {folder}/README.md, after {self.deadline.passed:.0f} s")
 
 
 def _changes(stored: Path, now: Results) -> str:
@@ -190,7 +191,7 @@ _RUN = pytest.StashKey[Run]()
 def run(request: pytest.FixtureRequest) -> Run:
     """Return the run; skip if its time is over."""
     whole = request.config.stash[_RUN]
-    whole.check_time()
+    whole.deadline.check()
     return whole
 
 
