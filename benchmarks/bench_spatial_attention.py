@@ -1,11 +1,9 @@
 """Attention inside every frame, read in place, against torch's SDPA, which is the reference."""
 
-from functools import partial
-
 import torch
 
 from benchmarks.bench_temporal_attention import head_dim
-from benchmarks.ops import Op, Shape, backend_forms, compiled
+from benchmarks.ops import Op, Shape, backend_forms
 from benchmarks.roofline import Work
 from unianimate_kernels import spatial_attention
 
@@ -29,10 +27,7 @@ def work(shape, itemsize, backward):
 OP = Op(
     "spatial_attention",
     inputs,
-    {
-        **backend_forms(spatial_attention),
-        **compiled(partial(spatial_attention, backend="reference")),
-    },
+    backend_forms(spatial_attention),
     work,
     cpu=(Shape(17, 32, 32, 64),),
     inference=True,

@@ -4,6 +4,8 @@ python -m benchmarks.compare OLD/results.json NEW/results.json
 """
 
 import argparse
+import math
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from benchmarks.records import Record, Results
 _LEAST = 0.05
 # a single call has no quartiles that say how still it was
 _LEAST_OF_ONE = 0.2
+# figures of torch and of peers that it takes to tell how still both runs were
+_FEWEST_YARDSTICKS = 10
 
 
 @dataclass(frozen=True)
@@ -37,30 +41,46 @@ class Change:
         return f"{factor:.2f}x {word}: {self.record.form}, {self.record.group}"
 
 
+def noise(old: Results, new: Results) -> float:
+    """Return the ratio within which nine of ten times lie that no change of ours has touched.
+
+    Those of torch, of peers and of references; 1 if both runs have fewer than ten of them.
+    """
+    before = {record.key: record.seconds for record in old.records}
+    apart = [
+        abs(math.log(record.seconds / earlier))
+        for record in new.records
+        if not record.ours and record.seconds and (earlier := before.get(record.key))
+    ]
+    if len(apart) < _FEWEST_YARDSTICKS:
+        return 1.0
+    return math.exp(statistics.quantiles(apart, n=10, method="inclusive")[-1])
+
+
 def changes(old: Results, new: Results) -> list[Change]:
-    """Return what changed beyond noise, the largest change first.
+    """Return what of ours changed beyond noise, the largest change first.
 
     A time changed if the quartiles of both runs do not overlap and the medians differ by more than
-    5 %, or by more than 20 % where one call was timed; counted bytes have no quartiles.
+    `noise` and 5 %, or 20 % where one call was timed; counted bytes have neither.
     """
     before = {record.key: record for record in old.records}
+    least = max(noise(old, new) - 1, _LEAST)
     found = []
     for record in new.records:
         earlier = before.get(record.key)
-        if earlier is None:
-            continue
-        found += _time(earlier, record) + _memory(earlier, record)
+        if earlier is not None and record.ours:
+            found += _time(earlier, record, least) + _memory(earlier, record)
     return sorted(found, key=lambda change: -max(change.ratio, 1 / change.ratio))
 
 
 def describe_changes(old: Results, new: Results) -> str:
     """Return the changes as text, a line each."""
+    devices = [run.machine["device"] for run in (new, old)]
     lines = [
-        f"Against {old.machine['commit']} of {old.machine['date']}, {old.machine['device']}:",
-        *map(str, changes(old, new)),
+        f"{devices[0]}, against {old.machine['commit']} of {old.machine['date']}, {devices[1]}:",
+        f"nine of ten times of torch, peers and references lie within {noise(old, new):.2f}x",
     ]
-    if len(lines) == 1:
-        lines.append("nothing changed beyond noise")
+    lines += list(map(str, changes(old, new))) or ["nothing changed beyond noise"]
     gone = {record.key for record in old.records} - {record.key for record in new.records}
     fresh = {record.key for record in new.records} - {record.key for record in old.records}
     lines += _lost(old, new)
@@ -83,14 +103,15 @@ def _lost(old: Results, new: Results) -> list[str]:
     return lines
 
 
-def _time(old: Record, new: Record) -> list[Change]:
+def _time(old: Record, new: Record, least: float) -> list[Change]:
     figures = (old.seconds, old.low, old.high, new.seconds, new.low, new.high)
     if any(figure is None for figure in figures):
         return []
     before, old_low, old_high, now, new_low, new_high = figures
     apart = new_low > old_high or new_high < old_low
     ratio = now / before
-    least = _LEAST_OF_ONE if min(old.rounds, new.rounds) < 2 else _LEAST
+    if min(old.rounds, new.rounds) < 2:
+        least = max(least, _LEAST_OF_ONE)
     return [Change(new, ratio, "time")] if apart and _far(ratio, least) else []
 
 
@@ -98,10 +119,10 @@ def _memory(old: Record, new: Record) -> list[Change]:
     if not old.peak_bytes or not new.peak_bytes:
         return []
     ratio = new.peak_bytes / old.peak_bytes
-    return [Change(new, ratio, "memory")] if _far(ratio) else []
+    return [Change(new, ratio, "memory")] if _far(ratio, _LEAST) else []
 
 
-def _far(ratio: float, least: float = _LEAST) -> bool:
+def _far(ratio: float, least: float) -> bool:
     return max(ratio, 1 / ratio) > 1 + least
 
 

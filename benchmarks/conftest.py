@@ -9,14 +9,14 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.compare import describe_changes
-from benchmarks.deadline import Deadline
+from benchmarks.deadline import Deadline, OutOfTime
 from benchmarks.machine import describe, folder_name, measure_limits
 from benchmarks.ops import Op, agree, evaluate, prepare
 from benchmarks.records import Record, Results
@@ -25,7 +25,7 @@ from benchmarks.roofline import Limits, Work
 from benchmarks.targets import CPU, GPU, baselines_of
 from unianimate.models.devices import keep_freed_memory
 from unianimate.profiling import peak_bytes, synchronise
-from unianimate.profiling.timing import Timing, rounds_within
+from unianimate.profiling.timing import Timing, calls_a_round, rounds_within
 from unianimate_kernels._dispatch import backends_of, ops
 
 Measure = Callable[..., float]
@@ -33,8 +33,8 @@ Measure = Callable[..., float]
 # what answers more than single ops do
 _ORDER = ("bench_unet3d", "bench_longest_clip", "bench_pipeline", "bench_blocks")
 # seconds to spend on one figure, and on one that is timed in turn with others
-_BUDGET = {"smoke": 0.0, "cpu": 0.4, "gpu": 0.05}
-_IN_TURN_BUDGET = {"smoke": 0.0, "cpu": 6.0, "gpu": 0.2}
+_BUDGET = {"smoke": 0.0, "cpu": 0.3, "gpu": 0.05}
+_IN_TURN_BUDGET = {"smoke": 0.0, "cpu": 5.0, "gpu": 0.2}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose device and scale, and measure the machine."""
+    """Choose device and scale."""
     config.option.benchmark_columns = ["median", "iqr", "rounds"]
     config.option.benchmark_sort = "median"
     # a benchmark that runs out of memory never comes to use the fixture
@@ -107,9 +107,27 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Note what there was no time for."""
+    if call.excinfo is not None and call.excinfo.errisinstance(OutOfTime):
+        item.config.stash[_RUN].missed.append(item.name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Measure the limits of the machine, at the start."""
+    if not session.config.option.collectonly:
+        session.config.stash[_RUN].start()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the report."""
-    session.config.stash[_RUN].finish()
+    option = session.config.option
+    paths = {Path(argument).resolve() for argument in session.config.args}
+    chosen = option.keyword or option.markexpr or paths != {Path(__file__).parent}
+    whole = not chosen and exitstatus != pytest.ExitCode.INTERRUPTED
+    session.config.stash[_RUN].finish(whole=whole)
 
 
 class Run:
@@ -119,8 +137,12 @@ class Run:
         device: where everything is computed.
         scale: "smoke", "cpu" or "gpu".
         deadline: of the run.
+        limits: of the machine, once `start` has measured them.
         records: the figures so far.
+        missed: benchmarks that there was no time for.
     """
+
+    limits: Limits
 
     def __init__(self, config: pytest.Config) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -133,42 +155,60 @@ class Run:
         self.in_turn_budget = _IN_TURN_BUDGET[self.scale]
         self.fewest = 1 if self.smoke else 3
         self.records: list[Record] = []
+        self.missed: list[str] = []
+        self._works: dict[tuple[str, str], Work] = {}
         self._results: Path | None = config.option.results
         self.deadline = Deadline(config.option.deadline)
         if self.device.type == "cpu":
             keep_freed_memory()
 
     @cached_property
-    def limits(self) -> Limits:
-        """What the machine can do, measured at the first use."""
-        return measure_limits(self.device, smoke=self.smoke)
-
-    @cached_property
     def machine(self) -> dict[str, Any]:
         """What the machine is and runs."""
         return describe(self.device)
 
+    def start(self) -> None:
+        """Measure the limits before anything else runs."""
+        self.limits = measure_limits(self.device, smoke=self.smoke)
+
     def add(self, record: Record, work: Work | None = None) -> None:
         """Keep a figure, beside the limit for its work."""
         if work is not None:
-            bound = self.limits.bound(work)
-            record = replace(
-                record,
-                bytes=work.bytes,
-                flops=work.flops,
-                exps=work.exps,
-                bound_seconds=bound.seconds,
-                bound_by=bound.by,
-            )
+            self._works[record.key] = work
+            record = self._beside(self.limits, record)
         self.records.append(record)
 
-    def finish(self) -> None:
-        """Write the report of what was measured, and say what changed since the last one."""
+    def _beside(self, limits: Limits, record: Record) -> Record:
+        work = self._works.get(record.key)
+        if work is None:
+            return record
+        bound = limits.bound(work)
+        return replace(
+            record,
+            bytes=work.bytes,
+            flops=work.flops,
+            exps=work.exps,
+            bound_seconds=bound.seconds,
+            bound_by=bound.by,
+        )
+
+    def finish(self, *, whole: bool) -> None:
+        """Write the report, and say what changed since the last one.
+
+        Args:
+            whole: all benchmarks were asked for; what is of a part is not written over a report.
+        """
         if self._results is None or not self.records:
             return
-        folder = self._results / ("smoke" if self.smoke else folder_name(self.machine))
-        now = Results(self.machine, asdict(self.limits), self.records)
-        changed = _changes(folder / "results.json", now)
+        # again: at the start something else may have kept the machine busy
+        limits = self.limits.better(measure_limits(self.device, smoke=self.smoke))
+        records = [self._beside(limits, record) for record in self.records]
+        now = Results(self.machine, asdict(limits), records, self.missed)
+        device = self._results / folder_name(self.machine)
+        folder = self._results / ("smoke" if self.smoke else "part")
+        if whole and not self.smoke:
+            folder = device
+        changed = _changes(device / "results.json", now)
         write_report(now, folder)
         print(f"\n{changed}")
         print(f"\nwrote {folder}/README.md, after {self.deadline.passed:.0f} s")
@@ -201,17 +241,22 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
 
     ``group`` gathers what is compared, ``form`` says who did it. ``fn`` is called once to warm it
     up (``warm=True``: it was), then as often as the budget allows, at least three times, and waits
-    for the GPU. ``work`` adds the limit of the machine, ``peak`` the memory. What is in ``others``
-    is called before every call of ``fn`` and gives ratios, which a change of the machine's speed
-    between two figures does not touch. Other keywords are stored beside the figures. One call a
-    test; returns the median in seconds.
+    for the GPU; what is short there is called several times a round (``calls`` in extra_info).
+    ``work`` adds the limit of the machine, ``peak`` the memory. What is in ``others`` is called
+    before every round of ``fn`` and gives ratios, which a change of the machine's speed between two
+    figures does not touch. Other keywords are stored beside the figures. One call a test; returns
+    the median in seconds.
     """
 
-    def once(fn: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        fn()
+    def call(fn: Callable[[], object], calls: int) -> None:
+        for _ in range(calls):
+            fn()
         synchronise(run.device)
-        return time.perf_counter() - start
+
+    def once(fn: Callable[[], object], calls: int = 1) -> float:
+        start = time.perf_counter()
+        call(fn, calls)
+        return (time.perf_counter() - start) / calls
 
     def measure(
         section: str,
@@ -232,23 +277,22 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
         most = peak_bytes(fn, run.device) if peak else None
         # counting slows a call a little, which errs on the side of fewer rounds
         estimate = time.perf_counter() - start if peak else once(fn)
-        budget = run.budget
+        calls = calls_a_round(run.device, estimate)
+        budget, a_round = run.budget, calls * estimate
         if others:
             budget = run.in_turn_budget
-            estimate = 2 * estimate + sum(once(other) for other in others.values())
-        rounds = rounds_within(budget, estimate, fewest=run.fewest)
+            a_round += estimate + calls * sum(once(other) for other in others.values())
+        rounds = rounds_within(budget, a_round, fewest=run.fewest)
         before: list[dict[str, float]] = []
 
         def in_turn() -> None:
             if others:
-                before.append({form: once(other) for form, other in others.items()})
+                before.append({form: once(other, calls) for form, other in others.items()})
                 once(fn)  # what the others put out of the caches comes back
 
         benchmark.group = group
-        benchmark.pedantic(
-            lambda: (fn(), synchronise(run.device)), setup=in_turn, iterations=1, rounds=rounds
-        )
-        seconds = list(benchmark.stats.stats.data)
+        benchmark.pedantic(partial(call, fn, calls), setup=in_turn, iterations=1, rounds=rounds)
+        seconds = [of_round / calls for of_round in benchmark.stats.stats.data]
         timing = Timing.of(seconds)
         record = Record(
             section=section,
@@ -271,7 +315,13 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
         run.add(record, work)
         kept = run.records[-1]
         benchmark.extra_info.update(
-            {**asdict(kept), "fraction": kept.fraction, "machine": run.machine}
+            {
+                **asdict(kept),
+                "fraction": kept.fraction,
+                "calls": calls,
+                "machine": run.machine,
+                "limits": asdict(run.limits),
+            }
         )
         return timing.median
 
@@ -288,18 +338,26 @@ def measure_op(measure: Measure, run: Run) -> Callable[[Op, tuple[Any, ...]], No
     def measure_op(op: Op, case: tuple[Any, ...]) -> None:
         shape, dtype, direction, form = case
         group, call = op.group(shape, dtype, direction), op.forms[form]
+
+        def leave_out(note: str) -> NoReturn:
+            run.add(Record(section="ops", group=group, form=form, note=note))
+            pytest.skip(note)
+
         try:
-            leaves, want, want_grads = prepare(op, shape, dtype, direction, run.device)
-            got, grads = evaluate(call, leaves, direction)
-            agree(got, want, f"{form}, {group}")
-            for i, (grad, want_grad) in enumerate(zip(grads, want_grads, strict=True)):
-                agree(grad, want_grad, f"gradient {i} of {form}, {group}")
+            given = prepare(op, shape, dtype, direction, run.device)
+        except torch.OutOfMemoryError:
+            leave_out("out of memory in the reference, which it has to agree with")
+        try:
+            got, grads = evaluate(call, given.leaves, given.cotangent)
+            agree(got, given.want, f"{form}, {group}")
+            for i, (grad, want) in enumerate(zip(grads, given.want_grads, strict=True)):
+                agree(grad, want, f"gradient {i} of {form}, {group}")
             del got, grads
             measure(
-                *("ops", group, form, lambda: evaluate(call, leaves, direction)),
+                *("ops", group, form, partial(evaluate, call, given.leaves, given.cotangent)),
                 work=op.work(shape, dtype.itemsize, direction == "both"),
                 others={
-                    name: partial(evaluate, op.forms[name], leaves, direction)
+                    name: partial(evaluate, op.forms[name], given.leaves, given.cotangent)
                     for name in baselines_of(group, form)
                 },
                 frames=shape.frames,
@@ -313,13 +371,8 @@ def measure_op(measure: Measure, run: Run) -> Callable[[Op, tuple[Any, ...]], No
             known = backends_of(op.name) if op.name in ops() else {}
             if form not in known or known[form].automatic:
                 raise
-            note = f"refused: {str(refusal).splitlines()[0]}"
-            run.add(Record(section="ops", group=group, form=form, note=note))
-            pytest.skip(note)
+            leave_out(f"refused: {str(refusal).splitlines()[0]}")
         except torch.OutOfMemoryError:
-            prepare.cache_clear()
-            torch.cuda.empty_cache()
-            run.add(Record(section="ops", group=group, form=form, note="out of memory"))
-            pytest.skip("out of memory")
+            leave_out("out of memory")
 
     return measure_op

@@ -9,6 +9,14 @@ from contextlib import contextmanager
 import pytest
 
 
+class OutOfTime(pytest.skip.Exception):
+    """Skips a test that there is no time for."""
+
+
+# an alarm inside a destructor is lost: the next one is so many seconds later
+_AGAIN = 1.0
+
+
 class Deadline:
     """So many seconds from now on.
 
@@ -28,7 +36,7 @@ class Deadline:
     def check(self, needed: float = 0.0) -> None:
         """Skip the test if there are not so many seconds left."""
         if self.passed + needed > self._seconds:
-            pytest.skip(f"too little is left of the {self._seconds:.0f} seconds of this run")
+            raise OutOfTime(f"too little is left of the {self._seconds:.0f} seconds of this run")
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
@@ -38,10 +46,10 @@ class Deadline:
             return
 
         def over(*_: object) -> None:
-            pytest.skip(f"was under way when the {self._seconds:.0f} seconds of this run were over")
+            raise OutOfTime(f"under way when the {self._seconds:.0f} seconds of this run were over")
 
         before = signal.signal(signal.SIGALRM, over)
-        signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._seconds - self.passed))
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._seconds - self.passed), _AGAIN)
         try:
             yield
         finally:

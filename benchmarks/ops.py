@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -101,7 +100,7 @@ class Op:
         cpu: sizes for a CPU before those that all ops share.
         widen: channels of the op over those of the video; a scan is twice as wide.
         heavy: forms that are left out at more than so many numbers a tensor on a CPU.
-        inference: the op's own forms have no gradients; on a GPU only those in Triton count.
+        inference: the op's own forms have no gradients.
     """
 
     name: str
@@ -115,8 +114,6 @@ class Op:
 
     def cases(self, scale: str) -> list[tuple[Shape, torch.dtype, str, str]]:
         """Return (shape, dtype, direction, form) to measure: "smoke", "cpu" or "gpu"."""
-        if self.inference and scale == "gpu" and "triton" not in self.forms:
-            return []
         directions = ("forward",) if self.inference else ("forward", "both")
         shared = {"smoke": SMOKE_SHAPES, "cpu": _CPU_SHAPES, "gpu": unet_shapes()}[scale]
         shapes = [replace(shape, channels=self.widen * shape.channels) for shape in shared]
@@ -168,23 +165,49 @@ def compiled(form: Form) -> dict[str, Form]:
     return {COMPILED: torch.compile(form, dynamic=False)}
 
 
-@lru_cache(maxsize=1)
+@dataclass(frozen=True)
+class Prepared:
+    """What every form of an op is given, and what it must find.
+
+    Attributes:
+        leaves: the inputs.
+        cotangent: of the result; None where no gradients are wanted.
+        want: the reference's result.
+        want_grads: and its gradients.
+    """
+
+    leaves: list[Tensor]
+    cotangent: Tensor | None
+    want: Tensor
+    want_grads: list[Tensor]
+
+
+_PREPARED: dict[tuple[Any, ...], Prepared] = {}
+
+
 def prepare(
     op: Op, shape: Shape, dtype: torch.dtype, direction: str, device: torch.device
-) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """Return inputs, the reference's result and, for "both", its gradients."""
-    torch.manual_seed(0)
-    leaves = [t.requires_grad_(direction == "both") for t in op.inputs(shape, dtype, device)]
-    return (leaves, *evaluate(op.forms["reference"], leaves, direction))
+) -> Prepared:
+    """Return what the forms of an op share; that of the last case is kept."""
+    key = (op, shape, dtype, direction, device)
+    if key not in _PREPARED:
+        _PREPARED.clear()  # first: a GPU may not hold both
+        torch.manual_seed(0)
+        both, reference = direction == "both", op.forms["reference"]
+        leaves = [t.requires_grad_(both) for t in op.inputs(shape, dtype, device)]
+        with torch.no_grad():
+            cotangent = torch.randn_like(reference(*leaves)) if both else None
+        _PREPARED[key] = Prepared(leaves, cotangent, *evaluate(reference, leaves, cotangent))
+    return _PREPARED[key]
 
 
-def evaluate(form: Form, leaves: list[Tensor], direction: str) -> tuple[Tensor, list[Tensor]]:
-    """Compute an op, and its gradients for "both"."""
+def evaluate(
+    form: Form, leaves: list[Tensor], cotangent: Tensor | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Compute an op, and its gradients if there is a cotangent."""
     y = form(*leaves)
-    if direction == "forward":
+    if cotangent is None:
         return y, []
-    # the same cotangent for all forms, without memory of its own
-    cotangent = y.new_ones(()).expand_as(y)
     return y.detach(), list(torch.autograd.grad(y, leaves, cotangent))
 
 

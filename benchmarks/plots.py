@@ -54,11 +54,11 @@ def draw_plots(results: Results, folder: Path) -> list[str]:
 def _over_frames(
     records: list[Record], figure: Callable[[Any], float], label: str, path: Path
 ) -> None:
-    """Draw a panel a channel count and mode, a line a mixer."""
+    """Draw a panel a size, mode and dtype, a line a mixer."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
 
-    panels = list(dict.fromkeys(_panel(record) for record in records))
+    panels = list(dict.fromkeys(record.panel for record in records))
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     canvas, axes = plt.subplots(
@@ -70,7 +70,7 @@ def _over_frames(
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     for axis, panel in zip(axes.flat, panels, strict=False):
-        inside = [record for record in records if _panel(record) == panel]
+        inside = [record for record in records if record.panel == panel]
         for form in dict.fromkeys(record.form for record in inside):
             points = sorted((r.frames, figure(r)) for r in inside if r.form == form)
             axis.plot(*zip(*points, strict=True), label=form, markersize=4, **_STYLES.get(form, {}))
@@ -89,10 +89,6 @@ def _over_frames(
         handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False
     )
     _save(canvas, path)
-
-
-def _panel(record: Record) -> str:
-    return f"{record.extra['dim']} channels, {record.extra['size']}, {record.extra['mode']}"
 
 
 def _fractions(records: list[Record], path: Path) -> None:

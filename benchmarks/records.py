@@ -6,6 +6,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+# how forms begin that are this project's
+_OURS = (
+    "native",
+    "triton",
+    "unianimate",
+    "transformer",
+    "mamba",
+    "mamba2",
+    "window",
+    "chain",
+    "single",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -21,7 +34,8 @@ class Record:
         rounds: calls timed.
         ratios: other form -> the median of its time over this one's, called in turn with it.
         frames: frames that the call worked on.
-        peak_bytes: most bytes held at once besides weights and inputs.
+        peak_bytes: most bytes held at once besides weights and inputs; of the longest clip, with
+            the weights.
         bytes: that have to be moved; with `flops` and `exps` the least work.
         flops: likewise.
         exps: likewise.
@@ -55,6 +69,16 @@ class Record:
         return self.group, self.form
 
     @property
+    def ours(self) -> bool:
+        """Whether this project's code was timed, rather than torch's, a peer's or a reference."""
+        return self.form.split(",")[0] in _OURS and "layout" not in self.form
+
+    @property
+    def panel(self) -> str:
+        """What a temporal mixer is compared at over the frames; `extra` says it."""
+        return "{dim} channels, {size}, {mode}, {dtype}".format(**self.extra)
+
+    @property
     def fraction(self) -> float | None:
         """The share of the machine's limit that is reached."""
         if self.seconds is None or self.bound_seconds is None:
@@ -64,11 +88,19 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """All figures of a run, the machine they belong to, and its limits."""
+    """A run.
+
+    Attributes:
+        machine: whose figures these are.
+        limits: of it.
+        records: the figures.
+        missed: benchmarks that there was no time for.
+    """
 
     machine: dict[str, Any]
     limits: dict[str, Any]
     records: list[Record]
+    missed: list[str] = field(default_factory=list)
 
     def find(self, group: str, form: str) -> Record | None:
         """Return the figure of this name, if it was taken."""
@@ -76,7 +108,7 @@ class Results:
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""
-        data = {"machine": self.machine, "limits": self.limits}
+        data = {"machine": self.machine, "limits": self.limits, "missed": self.missed}
         rows = [{**asdict(record), "fraction": record.fraction} for record in self.records]
         path.write_text(json.dumps({**data, "records": rows}, indent=1) + "\n")
 
@@ -85,7 +117,8 @@ class Results:
         """Read what `save` wrote."""
         data = json.loads(path.read_text())
         rows = [{k: v for k, v in row.items() if k != "fraction"} for row in data["records"]]
-        return cls(data["machine"], data["limits"], [Record(**row) for row in rows])
+        records = [Record(**row) for row in rows]
+        return cls(data["machine"], data["limits"], records, data.get("missed", []))
 
 
 def groups(records: Iterable[Record]) -> dict[str, list[Record]]:

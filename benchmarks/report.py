@@ -1,6 +1,7 @@
 """The report of a run: JSON, CSV, Markdown and plots in one folder."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ _TITLES = {
 }
 _COLUMNS = (
     *("section", "group", "form", "frames", "seconds", "low", "high", "rounds", "peak_bytes"),
-    *("bytes", "flops", "exps", "bound_seconds", "bound_by", "fraction", "note"),
+    *("bytes", "flops", "exps", "bound_seconds", "bound_by", "fraction", "ratios", "note"),
 )
+
+# so many cases of a benchmark that there was no time for are named
+_NAMED = 6
 
 
 def write_report(results: Results, folder: Path) -> None:
@@ -52,11 +56,10 @@ def ceilings_of(results: Results) -> list[tuple[Ceiling, float]]:
 
 
 def crossings(results: Results) -> list[tuple[str, str, int | None]]:
-    """Return (size and mode, mixer, the frames from which on it takes no longer than attention)."""
-    panels: dict[str, list[MixerCost]] = {}
+    """Return (panel, mixer, the frames from which on it is faster than attention)."""
+    costs: dict[str, list[MixerCost]] = {}
     for record in results.records:
         if record.section == "blocks":
-            panel = "{dim} channels, {size}, {mode}".format(**record.extra)
             cost = MixerCost(
                 mixer=record.form,
                 dim=record.extra["dim"],
@@ -64,12 +67,14 @@ def crossings(results: Results) -> list[tuple[str, str, int | None]]:
                 width=1,
                 frames=record.frames or 1,
                 seconds=record.seconds,
+                low=record.low,
+                high=record.high,
             )
-            panels.setdefault(panel, []).append(cost)
+            costs.setdefault(record.panel, []).append(cost)
     return [
-        (panel, mixer, crossing(costs, mixer, "transformer"))
-        for panel, costs in panels.items()
-        for mixer in dict.fromkeys(cost.mixer for cost in costs)
+        (panel, mixer, crossing(measured, mixer, "transformer"))
+        for panel, measured in costs.items()
+        for mixer in dict.fromkeys(cost.mixer for cost in measured)
         if mixer != "transformer"
     ]
 
@@ -117,35 +122,38 @@ def _attention_or_mamba(results: Results) -> str:
     where: dict[str, list[str]] = {}
     for panel, mixer, frames in crossings(results):
         if mixer.startswith("mamba") and "layout" not in mixer and "inference" in panel:
-            size = panel.removesuffix(", inference")
             reached = "at no length measured" if frames is None else f"from F = {frames}"
-            where.setdefault(f"{reached} at {size}", []).append(f"`{mixer}`")
+            place = panel.replace(", inference", "")
+            where.setdefault(f"{reached} at {place}", []).append(f"`{mixer}`")
     sentences = [f"{', '.join(mixers)} {place}" for place, mixers in where.items()]
-    text = "No slower than temporal attention in inference: " + "; ".join(sentences) + "."
+    text = "Faster than temporal attention in inference: " + "; ".join(sentences) + "."
     return " ".join([text, *_memory(results)])
 
 
 def _memory(results: Results) -> list[str]:
     """Say for each mode what Mamba mixers hold at the longest clip, against attention."""
-    peaks: dict[tuple[str, int, int], dict[str, int]] = {}
+    sizes: dict[str, dict[int, dict[str, int]]] = {}
+    modes: dict[str, list[str]] = {}
     for record in results.records:
         if record.section == "blocks" and record.peak_bytes and record.frames:
-            place = (record.extra["mode"], int(record.extra["dim"]), record.frames)
-            peaks.setdefault(place, {})[record.form] = record.peak_bytes
+            peaks = sizes.setdefault(record.panel, {}).setdefault(record.frames, {})
+            peaks[record.form] = record.peak_bytes
+            panels = modes.setdefault(record.extra["mode"], [])
+            if record.panel not in panels:
+                panels.append(record.panel)
     sentences = []
     for mode in ("inference", "training"):
-        known = {place: forms for place, forms in peaks.items() if place[0] == mode}
-        longest = max((place[2] for place in known), default=None)
+        longest = max((max(sizes[panel]) for panel in modes.get(mode, [])), default=None)
         parts = []
-        for (_, dim, frames), forms in known.items():
-            if frames != longest or "transformer" not in forms:
-                continue
+        for panel in modes.get(mode, []):
+            held = sizes[panel].get(longest or 0, {})
             against = [
-                f"`{form}` {forms[form] / forms['transformer']:.1f}"
+                f"`{form}` {held[form] / held['transformer']:.1f}"
                 for form in ("mamba", "mamba2")
-                if form in forms
+                if form in held and "transformer" in held
             ]
-            parts.append(f"{', '.join(against)} at {dim} channels")
+            if against:
+                parts.append(f"{', '.join(against)} at {panel.replace(f', {mode}', '')}")
         if parts:
             sentences.append(
                 f"Memory held between ops at F = {longest} in {mode}, times that of attention: "
@@ -174,7 +182,20 @@ def _report(results: Results, plots: list[str]) -> str:
             lines += [f"## {title}", ""]
             lines += _crossing_table(results) if section == "blocks" else []
             lines += _table(records, section)
+    if results.missed:
+        lines += ["## Not measured for want of time", "", *_missed(results.missed)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _missed(names: list[str]) -> list[str]:
+    """Name what there was no time for; of many cases of a benchmark only their number."""
+    gathered: dict[str, list[str]] = {}
+    for name in names:
+        gathered.setdefault(name.split("[")[0], []).append(f"`{name}`")
+    return [
+        f"- {', '.join(cases)}" if len(cases) <= _NAMED else f"- `{benchmark}`: {len(cases)} cases"
+        for benchmark, cases in gathered.items()
+    ]
 
 
 def _about(results: Results) -> list[str]:
@@ -187,7 +208,8 @@ def _about(results: Results) -> list[str]:
     return [
         f"{machine['date']}, commit {machine['commit']}, Python {machine['python']}, {versions}.",
         "",
-        f"Limits of this machine, measured at the start: copies {copies}; matrix products "
+        "Limits of this machine, the better of two measurements, at the start and at the end of "
+        f"the run: copies {copies}; matrix products "
         f"{products}; {limits['exps'] / 1e9:.2f} G exponentials/s. *Of the limit* is the least "
         "time for the bytes, flops and exponentials of an op over the time it took. Times are "
         "medians with their quartiles.",
@@ -201,12 +223,22 @@ def _device(machine: dict[str, Any]) -> str:
 
 
 def _crossing_table(results: Results) -> list[str]:
-    rows = [
-        f"| {panel} | {mixer} | {'-' if frames is None else frames} |"
-        for panel, mixer, frames in crossings(results)
-    ]
-    head = ["| size and mode | mixer | no slower than the transformer from F = |", "|---|---|---|"]
-    return [*head, *rows, ""]
+    """Return where mixers are faster than attention, and what they cost a frame."""
+    found = {(panel, mixer): frames for panel, mixer, frames in crossings(results)}
+    lines = ["| size, mode and dtype | mixer | faster than the transformer from F = | ms a frame |"]
+    lines.append("|---|---|---|---|")
+    measured: dict[tuple[str, str], list[Record]] = {}
+    for record in results.records:
+        if record.section == "blocks" and record.seconds is not None:
+            measured.setdefault((record.panel, record.form), []).append(record)
+    for key, records in measured.items():
+        ends = sorted(records, key=lambda record: record.frames or 0)
+        a_frame = ", ".join(
+            f"{1e3 * record.seconds / record.frames:.3g} at F = {record.frames}"
+            for record in (*ends[:1], *ends[1:][-1:])
+        )
+        lines.append(f"| {' | '.join(key)} | {found.get(key) or '-'} | {a_frame} |")
+    return [*lines, ""]
 
 
 def _table(records: list[Record], section: str) -> list[str]:
@@ -252,4 +284,5 @@ def _write_csv(records: list[Record], path: Path) -> None:
         writer.writerow([*_COLUMNS, *extras])
         for record in records:
             row = [getattr(record, column) for column in _COLUMNS]
+            row[_COLUMNS.index("ratios")] = json.dumps(record.ratios) if record.ratios else ""
             writer.writerow([*row, *(record.extra.get(name, "") for name in extras)])

@@ -53,6 +53,17 @@ class Limits:
         """Return bytes a second for a working set: the rate of the next larger one measured."""
         return next((rate for size, rate in self.copy if size >= working_set), self.copy[-1][1])
 
+    def better(self, other: "Limits") -> "Limits":
+        """Return the higher rates of two measurements: what else the machine does lowers them."""
+        return Limits(
+            copy=tuple(
+                (size, max(rate, again))
+                for (size, rate), (_, again) in zip(self.copy, other.copy, strict=True)
+            ),
+            matmul={dtype: max(rate, other.matmul[dtype]) for dtype, rate in self.matmul.items()},
+            exps=max(self.exps, other.exps),
+        )
+
     def bound(self, work: Work) -> Bound:
         """Return the least time for `work`."""
         seconds = {

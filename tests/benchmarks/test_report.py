@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from benchmarks.compare import changes, describe_changes
+from benchmarks.compare import changes, describe_changes, noise
 from benchmarks.publish import publish
 from benchmarks.records import Record, Results
 from benchmarks.report import ceilings_of, crossings, summary, targets_of, write_report
@@ -50,7 +50,7 @@ def block(form: str, frames: int, seconds: float | None) -> Record:
         frames=frames,
         peak_bytes=None if seconds is None else 2**20 * frames,
         note="" if seconds is not None else "out of memory",
-        extra={"mode": "inference", "dim": 320, "size": "6x4"},
+        extra={"mode": "inference", "dim": 320, "size": "6x4", "dtype": "float32"},
     )
 
 
@@ -79,7 +79,10 @@ def test_the_report_has_every_figure_and_its_plots(tmp_path):
     report = (tmp_path / "README.md").read_text()
     assert "| reference | 3.00 s | 2.94 s - 3.06 s | 3.00 | - | - | 17% (bytes) |  |" in report
     assert "| mamba2 | - | - | - | F = 16 | - | - | out of memory |" in report
-    assert "| 320 channels, 6x4, inference | mamba | 32 |" in report
+    at = "| 320 channels, 6x4, inference, float32"
+    assert f"{at} | mamba | 32 | 30 at F = 16, 30 at F = 64 |" in report
+    assert f"{at} | transformer | - | 16 at F = 16, 64 at F = 64 |" in report
+    assert "want of time" not in report
     assert "4.0 GB/s at 1 MiB" in report
     for plot in ("memory", "throughput", "roofline"):
         assert f"({plot}.png)" in report
@@ -94,12 +97,20 @@ def test_the_report_has_every_figure_and_its_plots(tmp_path):
 
 def test_the_summary_says_where_mamba_does_not_win(tmp_path):
     text = summary(EXAMPLE, "results/acme")
-    assert "`mamba` from F = 32 at 320 channels" in text
-    assert "`mamba2` at no length measured at 320 channels, 6x4" in text
+    assert "`mamba` from F = 32 at 320 channels, 6x4, float32" in text
+    assert "`mamba2` at no length measured at 320 channels, 6x4, float32" in text
     held = "Memory held between ops at F = 64 in inference, times that of attention: "
-    assert held + "`mamba` 1.0 at 320 channels." in text
+    assert held + "`mamba` 1.0 at 320 channels, 6x4, float32." in text
     assert "2026-01-02" in text and "(results/acme/memory.png)" in text
-    assert ("320 channels, 6x4, inference", "mamba", 32) in crossings(EXAMPLE)
+    assert ("320 channels, 6x4, inference, float32", "mamba", 32) in crossings(EXAMPLE)
+
+
+def test_what_there_was_no_time_for_is_named(tmp_path):
+    missed = ["bench_unet[compiled]", *(f"bench_geglu[{i}]" for i in range(9))]
+    write_report(replace(EXAMPLE, missed=missed), tmp_path)
+    report = (tmp_path / "README.md").read_text()
+    assert report.endswith("- `bench_unet[compiled]`\n- `bench_geglu`: 9 cases\n")
+    assert Results.load(tmp_path / "results.json").missed == missed
 
 
 def test_targets_are_ratios_of_figures_that_were_taken():
@@ -146,6 +157,33 @@ def test_forms_are_called_in_turn_where_their_times_are_compared():
 def test_only_changes_beyond_noise_are_told(seconds, says):
     found = changes(results(op("native", 1.0)), results(op("native", seconds)))
     assert [str(change).split(":")[0] for change in found] == ([] if says is None else [says])
+
+
+def test_noise_is_how_far_figures_are_apart_that_no_change_of_ours_touches():
+    def run(factor, native):
+        others = [op("torch", 1 + factor * i / 100, f"geglu {i}") for i in range(21)]
+        return results(op("native", native), *others)
+
+    still, old, new = run(0, 1.0), run(1, 1.0), run(0, 1.15)
+    assert noise(still, still) == 1
+    assert noise(old, new) == pytest.approx(1.18, abs=0.005)
+    assert changes(old, new) == []  # by 1.15, which torch's are apart by, too
+    assert [change.record.form for change in changes(old, run(0, 1.25))] == ["native"]
+    # too few to tell
+    assert noise(results(op("torch", 1.0)), results(op("torch", 2.0))) == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "ours"),
+    [
+        *((form, True) for form in ("native", "triton", "unianimate, compiled", "mamba2")),
+        *((form, True) for form in ("mamba, shared dynamics", "native, free decays")),
+        *((form, False) for form in ("torch", "reference", "SDPA, rearranged", "mamba_ssm")),
+        *((form, False) for form in ("official layout", "transformer, official layout")),
+    ],
+)
+def test_what_is_ours(form, ours):
+    assert op(form, 1.0).ours == ours
 
 
 def test_a_change_within_the_quartiles_is_noise():

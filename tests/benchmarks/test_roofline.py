@@ -53,6 +53,12 @@ def test_the_unets_shapes():
     assert Shape(17, 96, 64, 320) in shapes and Shape(257, 19, 12, 1280) in shapes
 
 
+def test_the_better_of_two_measurements_counts():
+    again = Limits(copy=((100, 40.0), (1000, 11.0)), matmul={"float32": 5.0, "half": 39.0}, exps=3)
+    best = Limits(copy=((100, 50.0), (1000, 11.0)), matmul={"float32": 5.0, "half": 40.0}, exps=3)
+    assert LIMITS.better(again) == again.better(LIMITS) == best
+
+
 def test_limits_are_measured():
     limits = measure_limits(torch.device("cpu"), smoke=True)
     assert all(rate > 0 for _, rate in limits.copy)

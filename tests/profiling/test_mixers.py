@@ -45,19 +45,27 @@ def test_what_the_device_has_not_the_memory_for_has_no_figures():
         measure_mixer("broken", broken, frames=2, **TINY)
 
 
-def cost(mixer, frames, seconds):
-    return MixerCost(mixer=mixer, dim=32, height=1, width=1, frames=frames, seconds=seconds)
+def cost(mixer, frames, seconds, spread=0.0):
+    quartiles = {} if seconds is None else {"low": seconds - spread, "high": seconds + spread}
+    return MixerCost(
+        mixer=mixer, dim=32, height=1, width=1, frames=frames, seconds=seconds, **quartiles
+    )
 
 
-def test_the_crossing_is_where_a_mixer_stays_no_slower():
+def test_the_crossing_is_where_a_mixer_stays_faster():
     costs = [
         *(cost("a", frames, seconds) for frames, seconds in ((1, 1), (2, 9), (4, 3), (8, 5))),
-        *(cost("b", frames, seconds) for frames, seconds in ((1, 2), (2, 2), (4, 3), (8, 9))),
+        *(cost("b", frames, seconds) for frames, seconds in ((1, 2), (2, 2), (4, 4), (8, 9))),
     ]
     assert crossing(costs, "a", "b") == 4
     assert crossing(costs, "b", "a") is None
     # what did not fit the memory does not count
     assert crossing([*costs, cost("a", 16, 9), cost("b", 16, None)], "a", "b") == 4
+
+
+@pytest.mark.parametrize(("spread", "found"), [(0.1, 1), (0.5, None), (0.6, None)])
+def test_a_mixer_is_faster_where_the_quartiles_are_apart(spread, found):
+    assert crossing([cost("a", 1, 1, spread), cost("b", 1, 2, spread)], "a", "b") == found
 
 
 @pytest.mark.parametrize(

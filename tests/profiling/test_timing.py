@@ -1,7 +1,8 @@
 import pytest
+import torch
 
 from unianimate.profiling import Timing, time_call
-from unianimate.profiling.timing import rounds_within
+from unianimate.profiling.timing import calls_a_round, rounds_within
 
 
 def test_quartiles_of_the_rounds():
@@ -22,3 +23,11 @@ def test_a_call_is_warmed_up_and_then_timed():
     assert timing.rounds == 4
     assert len(calls) == 5
     assert 0 < timing.low <= timing.median <= timing.high
+
+
+@pytest.mark.parametrize(
+    ("device", "seconds", "calls"),
+    [("cuda", 1e-4, 20), ("cuda", 1e-6, 50), ("cuda", 0, 50), ("cuda", 0.1, 1), ("cpu", 1e-6, 1)],
+)
+def test_short_calls_are_timed_together_on_a_gpu(device, seconds, calls):
+    assert calls_a_round(torch.device(device), seconds) == calls

@@ -65,7 +65,7 @@ def profile(
     }
     if json:
         rows = [{**vars(cost), "seconds_a_frame": cost.seconds_a_frame} for cost in costs]
-        report = {**machine, "costs": rows, "no_slower_than_transformer_from": crossings}
+        report = {**machine, "costs": rows, "faster_than_transformer_from": crossings}
         typer.echo(json_module.dumps(report, indent=2))
     else:
         _show(costs, crossings, machine)
@@ -99,19 +99,16 @@ def _show(
         f"one block, {first.mode}, {first.dim} channels at {first.height}x{first.width}, "
         f"{machine['dtype']}, {machine['device']} ({machine['threads']} threads)"
     )
-    table = Table("\nframes", title=title, box=box.SIMPLE_HEAD)
-    for mixer in dict.fromkeys(cost.mixer for cost in costs):
-        for column in (f"{mixer}\nms", "\na frame", "\nMiB"):
-            table.add_column(column, justify="right")
-    for frames in dict.fromkeys(cost.frames for cost in costs):
-        row = [str(frames)]
-        for cost in (cost for cost in costs if cost.frames == frames):
-            row += _cells(cost)
-        table.add_row(*row)
+    table = Table("frames", "mixer", title=title, box=box.SIMPLE_HEAD)
+    for column in ("ms", "ms a frame", "MiB"):
+        table.add_column(column, justify="right")
+    for last, cost in zip([None, *costs], costs, strict=False):
+        new = last is None or last.frames != cost.frames
+        table.add_row(str(cost.frames) if new else "", cost.mixer, *_cells(cost))
     console.print(table)
     for mixer, shortest in crossings.items():
         where = "at no length measured" if shortest is None else f"from {shortest} frames on"
-        console.print(f"{mixer} takes no longer than the transformer {where}")
+        console.print(f"{mixer} is faster than the transformer {where}")
 
 
 def _cells(cost: "MixerCost") -> list[str]:

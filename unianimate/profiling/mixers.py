@@ -153,7 +153,7 @@ def profile_mixers(
 
 
 def crossing(costs: Sequence[MixerCost], one: str, other: str) -> int | None:
-    """Return the fewest frames from which on `one` takes no longer than `other`.
+    """Return the fewest frames from which on `one` is faster than `other` beyond their quartiles.
 
     Only sizes where both were measured count.
 
@@ -163,15 +163,16 @@ def crossing(costs: Sequence[MixerCost], one: str, other: str) -> int | None:
         other: name of another.
 
     Returns:
-        A number of frames, or None if `one` still takes longer at the most frames.
+        A number of frames, or None if `one` is not faster at the most frames.
     """
-    seconds: dict[str, dict[int, float]] = {one: {}, other: {}}
+    measured: dict[str, dict[int, MixerCost]] = {one: {}, other: {}}
     for cost in costs:
-        if cost.mixer in seconds and cost.seconds is not None:
-            seconds[cost.mixer][cost.frames] = cost.seconds
+        if cost.mixer in measured and cost.seconds is not None:
+            measured[cost.mixer][cost.frames] = cost
     found = None
-    for frames in sorted(seconds[one].keys() & seconds[other].keys(), reverse=True):
-        if seconds[one][frames] > seconds[other][frames]:
+    for frames in sorted(measured[one].keys() & measured[other].keys(), reverse=True):
+        slowest, fastest = measured[one][frames].high, measured[other][frames].low
+        if slowest is None or fastest is None or slowest >= fastest:
             break
         found = frames
     return found

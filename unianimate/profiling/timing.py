@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import torch
 
+# seconds that a round on a GPU takes, in so many calls at most
+_GPU_ROUND, _MOST_CALLS = 2e-3, 50
+
 
 class Timing(NamedTuple):
     """Seconds a call, over several rounds.
@@ -43,6 +46,17 @@ def rounds_within(budget: float, seconds: float, *, fewest: int = 3, most: int =
     return min(most, max(fewest, int(budget / max(seconds, 1e-9))))
 
 
+def calls_a_round(device: torch.device, seconds: float) -> int:
+    """Return how many calls of so many seconds to time as one.
+
+    On a GPU several if they are short: one alone would mostly time its launch, which in a network
+    overlaps with the call before.
+    """
+    if device.type != "cuda":
+        return 1
+    return min(_MOST_CALLS, max(1, round(_GPU_ROUND / max(seconds, 1e-9))))
+
+
 def time_call(
     function: Callable[[], object],
     device: torch.device | str = "cpu",
@@ -55,7 +69,7 @@ def time_call(
 
     Args:
         function: the call.
-        device: where it computes; a GPU is waited for.
+        device: where it computes; a GPU is waited for, after several calls if they are short.
         budget: seconds to spend, besides the warm-up; the fewest rounds may take longer.
         fewest: rounds in any case.
         warm: the call has run before, so that it needs no warm-up.
@@ -65,15 +79,19 @@ def time_call(
     """
     device = torch.device(device)
 
-    def once() -> float:
+    def once(calls: int = 1) -> float:
         synchronise(device)
         start = time.perf_counter()
-        function()
+        for _ in range(calls):
+            function()
         synchronise(device)
-        return time.perf_counter() - start
+        return (time.perf_counter() - start) / calls
 
     if not warm:
         once()
     first = once()
-    rounds = rounds_within(budget, first, fewest=fewest)
+    calls = calls_a_round(device, first)
+    rounds = rounds_within(budget, calls * first, fewest=fewest)
+    if calls > 1:
+        return Timing.of([once(calls) for _ in range(rounds)])
     return Timing.of([first, *(once() for _ in range(rounds - 1))])
