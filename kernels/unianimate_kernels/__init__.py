@@ -93,7 +93,12 @@ register(
     triton=triton_backend(),
     reference=REFERENCE,
 )
-register("rms_norm", triton=triton_backend(), reference=REFERENCE)
+register(
+    "rms_norm",
+    native=native_backend("rms_norm", cuda=False),
+    triton=triton_backend(),
+    reference=REFERENCE,
+)
 register(
     "temporal_attention",
     native=native_backend("temporal_attention", cuda=False),

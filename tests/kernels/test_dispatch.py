@@ -143,9 +143,7 @@ def test_the_environment_binds_the_process():
 def test_every_backend_that_says_it_serves_works():
     for op, by_name in backends().items():
         for name in ("native", "reference"):
-            if name in by_name:
-                assert by_name[name]["cpu"] is None, (op, name, by_name[name])
-    assert [op for op, by_name in backends().items() if "native" not in by_name] == ["rms_norm"]
+            assert by_name[name]["cpu"] is None, (op, name, by_name[name])
 
 
 def test_trying_out_reports_a_wrong_result(monkeypatch):

@@ -1,3 +1,4 @@
+import gates
 import pytest
 import torch
 
@@ -22,12 +23,38 @@ def test_the_reference_is_the_equation(added):
     torch.testing.assert_close(rms_norm(**inputs, backend="reference"), want)
 
 
-def test_strided_rows():
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(1,), (3, 34), (2, 17, 3, 640), (33, 2100)])
+def test_native_meets_the_gate(shape, dtype, added):
+    inputs = make_inputs(*shape, added=added)
+    gates.check(rms_norm, inputs, backend="native", dtype=dtype, gradients=False)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_strided_rows(backend):
     wide = torch.randn(2, 6, 30, generator=torch.Generator().manual_seed(1))
     x, added = wide[..., ::2]
-    got = rms_norm(x, torch.ones(15), added=added)
+    weight = torch.randn(30, generator=torch.Generator().manual_seed(2))[::2]
+    got = rms_norm(x, weight, added=added, backend=backend)
     assert got.is_contiguous()
-    assert torch.equal(got, rms_norm(x.contiguous(), torch.ones(15), added=added.contiguous()))
+    dense = (x.contiguous(), weight.contiguous())
+    assert torch.equal(got, rms_norm(*dense, added=added.contiguous(), backend=backend))
+
+
+def test_the_native_one_is_for_inference():
+    x, weight = torch.randn(2, 4), torch.randn(4, requires_grad=True)
+    (grad,) = torch.autograd.grad(rms_norm(x, weight).sum(), weight)
+    assert grad.shape == weight.shape
+    with pytest.raises(BackendError, match="no gradient"):
+        rms_norm(x, weight, backend="native")
+
+
+def test_opcheck():
+    x, added = torch.randn(2, 3, 10)
+    for other in (added, None):
+        given = (x, torch.randn(10), 1e-5, other)
+        torch.library.opcheck(torch.ops.unianimate.rms_norm_native, given)
 
 
 @pytest.mark.parametrize(

@@ -142,12 +142,12 @@ class TemporalMamba2(nn.Module):
         return from_frames(self.norm(to_frames(x)), x.shape[0])
 
     def _normalise_sum(self, parts: list[Tensor]) -> Tensor:
-        """Return norm_out of a sum of one or two; on a GPU without gradients in one pass.
+        """Return norm_out of a sum of one or two; in one pass where no gradient is wanted.
 
         Parts are taken out of the list, so that none outlives the sum.
         """
         first = parts.pop(0).flatten(3)
-        if first.device.type != "cpu" and not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             weights = plain_parameters((nn.RMSNorm,), self.norm_out)
             if weights is not None and weights[0].dtype == first.dtype:
                 added = parts.pop().flatten(3) if parts else None

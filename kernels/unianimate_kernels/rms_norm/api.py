@@ -27,7 +27,7 @@ def rms_norm(
         eps: added to the mean square.
         added: like x, or None.
         backend: a name binds the call to that backend; None takes the first that can serve it.
-            The Triton one has no gradient.
+            Only the reference has a gradient.
 
     Returns:
         (..., C), contiguous, in x's dtype; weight and added have it, too.
@@ -44,9 +44,12 @@ def rms_norm(
     expect_alike(op, x, {"weight": weight, "added": added}, optional=("added",))
     expect_shape(op, "weight", weight, (x.shape[-1],))
     expect_shape(op, "added", added, tuple(x.shape))
-    given = (x, weight) if added is None else (x, weight, added)
-    if choose(op, x, backend, {"triton": refusal(given)}) == "triton":
-        from .triton import forward
-    else:
-        from .reference import forward
+    off = refusal((x, weight) if added is None else (x, weight, added))
+    match choose(op, x, backend, {"native": off, "triton": off}):
+        case "native":
+            from .native import forward
+        case "triton":
+            from .triton import forward
+        case _:
+            from .reference import forward
     return forward(x, weight, eps, added)
