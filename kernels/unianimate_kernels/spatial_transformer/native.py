@@ -20,8 +20,9 @@ from ..temporal_conv.native import like_video, rows_of
 _LANES, _PANEL, _GROUP = 16, 32, 64
 # keys at once and queries at once: the scores of all of them stay in L1
 _CHUNK, _BLOCK = 256, 24
-# queries of a thread, rows of a register tile, and what their rows should fit into
-_RUN, _ROWS, _CACHE_BYTES = 192, 12, 384 * 1024
+# queries of a thread, rows of a register tile, and what their rows should fit into: with fewer of
+# them every one would pay for reading all the weights
+_RUN, _ROWS, _CACHE_BYTES = 192, 12, 2 * 1024 * 1024
 # what keys and values may take, if those of one frame do
 _TOGETHER_BYTES = 8 * 1024 * 1024
 _WEIGHTS = 26

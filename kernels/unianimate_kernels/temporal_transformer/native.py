@@ -19,8 +19,9 @@ from ..temporal_conv.native import like_video, rows_of
 
 # more lanes than the vectors of the library have
 _LANES = 16
-# what the rows of an item, and the copies of a location that is attended to, should fit into
-_CACHE_BYTES, _COPY_BYTES = 512 * 1024, 256 * 1024
+# what the rows of an item, and the copies of a location that is attended to, should fit into: with
+# fewer rows every one of them would pay for reading all the weights
+_CACHE_BYTES, _COPY_BYTES = 2 * 1024 * 1024, 256 * 1024
 # items there should be; they tell how sums are cut, so the threads have no say in it
 _ITEMS = 16
 _WEIGHTS = 26
