@@ -224,10 +224,17 @@ template <class T> class Scan {
     }
 
     void forward_head(int64_t h) {
-        begin_head(h);
         const A D = a->D ? static_cast<const A*>(a->D)[h] : 0;
         const Frames<const T> z = frames_of<const T>(a->z, h);
         const Frames<T> out = frames_of<T>(a->out, h);
+        // needed last; no processor guesses them, as the frames of a location lie far apart
+        for (int64_t f = 0; f < F; ++f) {
+            for (int64_t k = 0; k < P; k += kLanes<A>) {
+                if (z) __builtin_prefetch(z[f] + k);
+                __builtin_prefetch(out[f] + k, 1);
+            }
+        }
+        begin_head(h);
         for (int64_t c = 0; c < chunks; ++c) {
             const int64_t first = c * chunk, count = smaller(chunk, F - first);
             begin_chunk(first, count);
