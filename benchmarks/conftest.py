@@ -123,11 +123,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the report."""
-    option = session.config.option
     paths = {Path(argument).resolve() for argument in session.config.args}
-    chosen = option.keyword or option.markexpr or paths != {Path(__file__).parent}
-    whole = not chosen and exitstatus != pytest.ExitCode.INTERRUPTED
-    session.config.stash[_RUN].finish(whole=whole)
+    part = session.config.option.keyword or paths != {Path(__file__).resolve().parent}
+    interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+    session.config.stash[_RUN].finish(whole=not (part or interrupted))
 
 
 class Run:
@@ -205,9 +204,9 @@ class Run:
         records = [self._beside(limits, record) for record in self.records]
         now = Results(self.machine, asdict(limits), records, self.missed)
         device = self._results / folder_name(self.machine)
-        folder = self._results / ("smoke" if self.smoke else "part")
-        if whole and not self.smoke:
-            folder = device
+        folder = self._results / "smoke" if self.smoke else device
+        if not whole:
+            folder = self._results / "part"
         changed = _changes(device / "results.json", now)
         write_report(now, folder)
         print(f"\n{changed}")

@@ -60,8 +60,7 @@ def test_every_benchmark_runs_on_tiny_shapes_and_is_in_the_report(tmp_path):
     assert all(record["seconds"] for record in found if record["section"] != "longest clip")
 
 
-@pytest.mark.slow
 def test_a_run_of_a_part_is_not_written_over_a_report(tmp_path):
-    benchmarks("-k", "rms_norm and 257", "--benchmark-quiet", f"--results={tmp_path}")
+    benchmarks("--smoke", "-k", "rms_norm", "--benchmark-quiet", f"--results={tmp_path}")
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
-    assert "rms_norm, F=257 8x6" in (tmp_path / "part" / "README.md").read_text()
+    assert "rms_norm, F=3 2x2" in (tmp_path / "part" / "README.md").read_text()

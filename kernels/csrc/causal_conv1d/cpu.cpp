@@ -28,9 +28,15 @@ template <class A> A* state_of(void* states, const ua_causal_conv1d* a, int64_t 
     return states ? static_cast<A*>(states) + location * (a->taps - 1) * a->width : nullptr;
 }
 
-// channels of a location that go through the frames together: what the taps reach of them stays in
-// the first cache, and a frame is read in runs long enough for the processor to fetch them ahead
-template <int kTaps> constexpr int64_t kStrip = kTaps ? 256 : 64;
+// channels that go through the frames together, of several locations where they have fewer: rows of
+// a location lie a frame apart, and the longer what is read there, the less finding its page
+// matters; backward, whose sums are to stay in the first cache, takes fewer
+constexpr int64_t kStrip = 1024;
+template <int kTaps> constexpr int64_t kBackwardStrip = kTaps ? 256 : 64;
+
+inline int64_t locations_together(const ua_causal_conv1d* a, int64_t strip) {
+    return a->width < strip ? strip / a->width : 1;
+}
 
 // kTaps is the number of taps, or 0 for one known at run time only
 template <class T, int kTaps> class Convolution {
@@ -90,18 +96,23 @@ template <class A, class Run> inline void over_strip(int64_t begin, int64_t end,
     if (c < end) run(c, int(end - c));
 }
 
-// `frames` steps of a strip, from step i on
+// `frames` steps of channels [c0, end) of a location, from step i on
 template <int frames, class T, int kTaps>
-void forward_strip(const ua_causal_conv1d* a, const Convolution<T, kTaps>& convolution, Line<T> y,
-                   int64_t c0, int64_t end, int64_t i) {
+void forward_steps(const ua_causal_conv1d* a, int64_t location, int64_t c0, int64_t end,
+                   int64_t i) {
+    const Convolution<T, kTaps> convolution(a, location);
+    const Line<T> y = line<T>(a->y, a, location / a->space, location % a->space);
+    const bool more = i + 2 * frames <= a->frames;
     over_strip<Compute<T>>(c0, end, [&](int64_t c, auto n) {
         Vector<Compute<T>> sum[frames];
         convolution.at(i, c, n, sum);
 #pragma GCC unroll 8
         for (int j = 0; j < frames; ++j) {
-            convolution.fetch(i + frames + j, c);
             T* to = y.data + (i + j) * y.stride + c;
-            __builtin_prefetch(to + frames * y.stride, 1);
+            if (more) { // the next frames are asked for ahead of their use
+                convolution.fetch(i + frames + j, c);
+                __builtin_prefetch(to + frames * y.stride, 1);
+            }
             store(to, a->silu ? silu(sum[j]) : sum[j], n);
         }
     });
@@ -109,82 +120,101 @@ void forward_strip(const ua_causal_conv1d* a, const Convolution<T, kTaps>& convo
 
 template <class T, int kTaps> const char* forward(const ua_causal_conv1d* a) {
     constexpr int together = kTaps ? 4 : 1;
-    parallel_for(a->call.threads, a->batch * a->space, [&](int64_t location) {
-        const Convolution<T, kTaps> convolution(a, location);
-        const Line<T> y = line<T>(a->y, a, location / a->space, location % a->space);
-        for (int64_t c = 0; c < a->width; c += kStrip<kTaps>) {
-            const int64_t end = smaller(a->width, c + kStrip<kTaps>);
+    const int64_t most = locations_together(a, kStrip), locations = a->batch * a->space;
+    parallel_for(a->call.threads, (locations + most - 1) / most, [&](int64_t item) {
+        const int64_t first = item * most, last = smaller(locations, first + most);
+        for (int64_t c = 0; c < a->width; c += kStrip) {
+            const int64_t end = smaller(a->width, c + kStrip);
             int64_t i = 0;
             for (; i + together <= a->frames; i += together) {
-                forward_strip<together>(a, convolution, y, c, end, i);
+                for (int64_t l = first; l < last; ++l) {
+                    forward_steps<together, T, kTaps>(a, l, c, end, i);
+                }
             }
-            for (; i < a->frames; ++i) forward_strip<1>(a, convolution, y, c, end, i);
+            for (; i < a->frames; ++i) {
+                for (int64_t l = first; l < last; ++l) forward_steps<1, T, kTaps>(a, l, c, end, i);
+            }
         }
     });
     return nullptr;
 }
 
-// the gradients of a strip of a location
-template <class T, int kTaps>
-void backward_strip(const ua_causal_conv1d* a, int64_t location, int64_t c0, int64_t end,
-                    Compute<T>* sums) {
+// the gradients of channels [c0, end) of some locations, whose parameters' sums are added to `sums`
+template <class T, int kTaps> class Backward {
     typedef Compute<T> A;
-    const Convolution<T, kTaps> convolution(a, location);
-    const int64_t b = location / a->space, s = location % a->space;
-    const Line<const T> y = line<const T>(a->y, a, b, s);
-    const Line<T> grad_x = line<T>(a->grad_x, a, b, s);
-    A* grad_state = state_of<A>(a->grad_state, a, location);
-    const int taps = convolution.taps();
-    // of the convolution at the last steps, a step in row step % taps; and the parameters' sums
-    A slope[Convolution<T, kTaps>::kSize][kStrip<kTaps>];
-    A parts[Convolution<T, kTaps>::kSize + 1][kStrip<kTaps>] = {};
-    for (int64_t i = 0; i < a->frames + taps - 1; ++i) {
-        const int64_t done = i - (taps - 1); // no later step reads this one
-        over_strip<A>(c0, end, [&](int64_t c, auto n) {
-            if (i < a->frames) {
+
+public:
+    Backward(const ua_causal_conv1d* a, int64_t first, int64_t last, int64_t c0, int64_t end)
+        : a_(a), first_(first), last_(last), c0_(c0), end_(end), taps_(kTaps ? kTaps : a->taps) {}
+
+    void run(A* sums) {
+        for (int64_t i = 0; i < a_->frames + taps_ - 1; ++i) {
+            for (int64_t l = first_; l < last_; ++l) step(l, i);
+        }
+        for (int k = 0; k <= taps_; ++k) {
+            over_strip<A>(c0_, end_, [&](int64_t c, auto n) {
+                A* to = sums + k * a_->width + c;
+                store(to, load(to, n) + load(parts_[k] + c - c0_, n), n);
+            });
+        }
+    }
+
+private:
+    // takes step i, behind which no later one reads step i - (taps - 1)
+    void step(int64_t location, int64_t i) {
+        const Convolution<T, kTaps> convolution(a_, location);
+        const int64_t b = location / a_->space, s = location % a_->space;
+        const Line<const T> y = line<const T>(a_->y, a_, b, s);
+        const Line<T> grad_x = line<T>(a_->grad_x, a_, b, s);
+        A* grad_state = state_of<A>(a_->grad_state, a_, location);
+        const int64_t done = i - (taps_ - 1), place = (location - first_) * (end_ - c0_) - c0_;
+        over_strip<A>(c0_, end_, [&](int64_t c, auto n) {
+            if (i < a_->frames) {
                 Vector<A> g = load(y.data + i * y.stride + c, n);
-                if (a->silu) {
+                if (a_->silu) {
                     Vector<A> sum[1];
                     convolution.at(i, c, n, sum);
                     g *= silu_slope(sum[0], sigmoid(sum[0]));
                 }
-                store(slope[i % taps] + c - c0, g, n);
-                for (int k = 0; k < taps; ++k) {
-                    A* part = parts[k] + c - c0;
-                    store(part, load(part, n) + g * convolution.step(done + k, c, n), n);
+                store(slope_[i % taps_] + place + c, g, n);
+                for (int k = 0; k < taps_; ++k) {
+                    add(parts_[k] + c - c0_, g * convolution.step(done + k, c, n), n);
                 }
-                A* part = parts[taps] + c - c0;
-                store(part, load(part, n) + g, n);
+                add(parts_[taps_] + c - c0_, g, n);
             }
             Vector<A> grad{};
-            for (int k = 0; k < taps; ++k) {
+            for (int k = 0; k < taps_; ++k) {
                 const int64_t t = i - k;
-                if (t < 0 || t >= a->frames) continue;
-                grad += convolution.weight(k, c, n) * load(slope[t % taps] + c - c0, n);
+                if (t < 0 || t >= a_->frames) continue;
+                grad += convolution.weight(k, c, n) * load(slope_[t % taps_] + place + c, n);
             }
             if (done >= 0) {
                 store(grad_x.data + done * grad_x.stride + c, grad, n);
             } else if (grad_state) {
-                store(grad_state + state_row(a, i) * a->width + c, grad, n);
+                store(grad_state + state_row(a_, i) * a_->width + c, grad, n);
             }
         });
     }
-    for (int k = 0; k <= taps; ++k) {
-        over_strip<A>(c0, end, [&](int64_t c, auto n) {
-            A* to = sums + k * a->width + c;
-            store(to, load(to, n) + load(parts[k] + c - c0, n), n);
-        });
-    }
-}
+    template <class N> static void add(A* to, Vector<A> v, N n) { store(to, load(to, n) + v, n); }
+
+    const ua_causal_conv1d* a_;
+    int64_t first_, last_, c0_, end_;
+    int taps_;
+    // gradients of the convolution at the last steps, a step in row step % taps; parameters' sums
+    A slope_[Convolution<T, kTaps>::kSize][kBackwardStrip<kTaps>];
+    A parts_[Convolution<T, kTaps>::kSize + 1][kBackwardStrip<kTaps>] = {};
+};
 
 template <class T, int kTaps> const char* backward(const ua_causal_conv1d* a) {
-    const int64_t locations = a->batch * a->space;
+    const int64_t most = locations_together(a, kBackwardStrip<kTaps>), locations = a->batch * a->space;
     parallel_for(a->call.threads, a->blocks, [&](int64_t block) {
         auto* sums = static_cast<Compute<T>*>(a->grad_parameters) + block * (a->taps + 1) * a->width;
         const int64_t end = (block + 1) * locations / a->blocks;
-        for (int64_t location = block * locations / a->blocks; location < end; ++location) {
-            for (int64_t c = 0; c < a->width; c += kStrip<kTaps>) {
-                backward_strip<T, kTaps>(a, location, c, smaller(a->width, c + kStrip<kTaps>), sums);
+        for (int64_t l = block * locations / a->blocks; l < end; l += most) {
+            for (int64_t c = 0; c < a->width; c += kBackwardStrip<kTaps>) {
+                Backward<T, kTaps>(a, l, smaller(end, l + most), c,
+                                   smaller(a->width, c + kBackwardStrip<kTaps>))
+                    .run(sums);
             }
         }
     });
