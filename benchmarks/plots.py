@@ -74,7 +74,8 @@ def _over_frames(
         for form in dict.fromkeys(record.form for record in inside):
             points = sorted((r.frames, figure(r)) for r in inside if r.form == form)
             axis.plot(*zip(*points, strict=True), label=form, markersize=4, **_STYLES.get(form, {}))
-        axis.set(title=panel, xscale="log", yscale="log", xlabel="frames")
+        size, mode, dtype = panel.rsplit(", ", 2)
+        axis.set(title=f"{size}\n{mode}, {dtype}", xscale="log", yscale="log", xlabel="frames")
         ticks = sorted({record.frames for record in inside if record.frames})
         axis.set_xticks([t for t in ticks if t & (t - 1) == 0] or ticks)
         axis.xaxis.set_major_formatter("{x:.0f}")

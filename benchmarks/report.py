@@ -119,13 +119,17 @@ def summary(results: Results, folder: str) -> str:
 
 def _attention_or_mamba(results: Results) -> str:
     """Say from which length on each Mamba mixer pays, and where it does not."""
-    where: dict[str, list[str]] = {}
+    panels: dict[str, dict[str, list[str]]] = {}
     for panel, mixer, frames in crossings(results):
         if mixer.startswith("mamba") and "layout" not in mixer and "inference" in panel:
             reached = "at no length measured" if frames is None else f"from F = {frames}"
             place = panel.replace(", inference", "")
-            where.setdefault(f"{reached} at {place}", []).append(f"`{mixer}`")
-    sentences = [f"{', '.join(mixers)} {place}" for place, mixers in where.items()]
+            panels.setdefault(place, {}).setdefault(reached, []).append(f"`{mixer}`")
+    places: dict[str, list[str]] = {}
+    for place, found in panels.items():
+        for reached, mixers in found.items():
+            places.setdefault(f"{', '.join(mixers)} {reached}", []).append(place)
+    sentences = [f"{what} at {' and '.join(where)}" for what, where in places.items()]
     text = "Faster than temporal attention in inference: " + "; ".join(sentences) + "."
     return " ".join([text, *_memory(results)])
 
