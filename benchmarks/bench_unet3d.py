@@ -41,8 +41,8 @@ NETWORKS = {
     "full size": PRESETS["unianimate-v1"].unet,
     "test": PRESETS["test"].unet,
 }
-# with fewer seconds left a network is not compiled: the official layout took 95 on two cores; on a
-# GPU's machine, with more of them and a larger network, it has not been timed
+# with fewer seconds left a network is not compiled: two graphs of the official layout took 180 on
+# two cores; on a GPU's machine, with more of them and a larger network, it has not been timed
 COMPILING = {"smoke": 0, "cpu": 60, "gpu": 110}
 FORMS = ("unianimate", OFFICIAL, "unianimate, compiled", "official layout, compiled")
 GUIDANCE = 2.5

@@ -24,8 +24,8 @@ from benchmarks.report import write_report
 from benchmarks.roofline import Limits, Work
 from benchmarks.targets import CPU, GPU, baselines_of
 from unianimate.models.devices import keep_freed_memory
-from unianimate.profiling import peak_bytes, synchronise
-from unianimate.profiling.timing import Timing, calls_a_round, rounds_within
+from unianimate.profiling import peak_bytes
+from unianimate.profiling.timing import Timing, calls_a_round, rounds_within, time_calls
 from unianimate_kernels._dispatch import backends_of, ops
 
 Measure = Callable[..., float]
@@ -247,15 +247,8 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
     the median in seconds.
     """
 
-    def call(fn: Callable[[], object], calls: int) -> None:
-        for _ in range(calls):
-            fn()
-        synchronise(run.device)
-
     def once(fn: Callable[[], object], calls: int = 1) -> float:
-        start = time.perf_counter()
-        call(fn, calls)
-        return (time.perf_counter() - start) / calls
+        return time_calls(fn, run.device, calls)
 
     def measure(
         section: str,
@@ -290,7 +283,7 @@ def measure(benchmark: BenchmarkFixture, run: Run) -> Measure:
                 once(fn)  # what the others put out of the caches comes back
 
         benchmark.group = group
-        benchmark.pedantic(partial(call, fn, calls), setup=in_turn, iterations=1, rounds=rounds)
+        benchmark.pedantic(partial(once, fn, calls), setup=in_turn, iterations=1, rounds=rounds)
         seconds = [of_round / calls for of_round in benchmark.stats.stats.data]
         timing = Timing.of(seconds)
         record = Record(

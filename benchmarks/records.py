@@ -6,18 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-# how forms begin that are this project's
-_OURS = (
-    "native",
-    "triton",
-    "unianimate",
-    "transformer",
-    "mamba",
-    "mamba2",
-    "window",
-    "chain",
-    "single",
-)
+# sections in which others are measured too, and how forms begin there that are this project's
+_SHARED = ("ops", "blocks", "unet")
+_OURS = ("native", "triton", "unianimate", "transformer", "mamba", "mamba2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +62,8 @@ class Record:
     @property
     def ours(self) -> bool:
         """Whether this project's code was timed, rather than torch's, a peer's or a reference."""
+        if self.section not in _SHARED:
+            return True
         return self.form.split(",")[0] in _OURS and "layout" not in self.form
 
     @property

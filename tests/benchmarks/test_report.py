@@ -184,6 +184,7 @@ def test_noise_is_how_far_figures_are_apart_that_no_change_of_ours_touches():
 )
 def test_what_is_ours(form, ours):
     assert op(form, 1.0).ours == ours
+    assert replace(op(form, 1.0), section="pipeline").ours
 
 
 def test_a_change_within_the_quartiles_is_noise():

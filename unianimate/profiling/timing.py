@@ -57,6 +57,16 @@ def calls_a_round(device: torch.device, seconds: float) -> int:
     return min(_MOST_CALLS, max(1, round(_GPU_ROUND / max(seconds, 1e-9))))
 
 
+def time_calls(function: Callable[[], object], device: torch.device, calls: int = 1) -> float:
+    """Return the seconds of a call, of so many behind each other that are waited for once."""
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    synchronise(device)
+    return (time.perf_counter() - start) / calls
+
+
 def time_call(
     function: Callable[[], object],
     device: torch.device | str = "cpu",
@@ -79,19 +89,11 @@ def time_call(
     """
     device = torch.device(device)
 
-    def once(calls: int = 1) -> float:
-        synchronise(device)
-        start = time.perf_counter()
-        for _ in range(calls):
-            function()
-        synchronise(device)
-        return (time.perf_counter() - start) / calls
-
     if not warm:
-        once()
-    first = once()
+        time_calls(function, device)
+    first = time_calls(function, device)
     calls = calls_a_round(device, first)
     rounds = rounds_within(budget, calls * first, fewest=fewest)
     if calls > 1:
-        return Timing.of([once(calls) for _ in range(rounds)])
-    return Timing.of([first, *(once() for _ in range(rounds - 1))])
+        return Timing.of([time_calls(function, device, calls) for _ in range(rounds)])
+    return Timing.of([first, *(time_calls(function, device) for _ in range(rounds - 1))])

@@ -29,8 +29,8 @@ template <class A> A* state_of(void* states, const ua_causal_conv1d* a, int64_t 
 }
 
 // channels that go through the frames together, of several locations where they have fewer: rows of
-// a location lie a frame apart, and the longer what is read there, the less finding its page
-// matters; backward, whose sums are to stay in the first cache, takes fewer
+// a location lie a frame apart, and long ones are read faster; backward, whose sums are to stay in
+// the first cache, takes fewer
 constexpr int64_t kStrip = 1024;
 template <int kTaps> constexpr int64_t kBackwardStrip = kTaps ? 256 : 64;
 

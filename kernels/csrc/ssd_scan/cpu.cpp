@@ -227,7 +227,7 @@ template <class T> class Scan {
         const A D = a->D ? static_cast<const A*>(a->D)[h] : 0;
         const Frames<const T> z = frames_of<const T>(a->z, h);
         const Frames<T> out = frames_of<T>(a->out, h);
-        // needed last; no processor guesses them, as the frames of a location lie far apart
+        // needed last, and asked for first: the frames of a location lie far apart
         for (int64_t f = 0; f < F; ++f) {
             for (int64_t k = 0; k < P; k += kLanes<A>) {
                 if (z) __builtin_prefetch(z[f] + k);
